@@ -303,7 +303,8 @@ def _check(described: Description) -> None:
     names = described.names
     if names and len(set(names)) < len(names):
         raise ValueError("classes: expected different names, found one twice")
-    if described.classes is UNSET and (described.gives == "labels" or described.asks_by in ("huggingface", "gradio")):
+    bare = described.protocol == "template" and described.answer.scores is UNSET
+    if described.classes is UNSET and (bare or described.asks_by in ("huggingface", "gradio")):
         raise ValueError(
             "classes: expected the model's names of the victim's classes, in the victim's order, found none; it "
             "answers with names or labels"

@@ -342,9 +342,18 @@ class HttpModel(Model):
         self.digest = next(iter(files.values()), "") or described.identity
         self.gateway = ApiGateway(described, protocol, store, name=name, budget=budget or described.budget or None)
         try:
-            facts = protocol.facts(self.gateway.record)
-        except BadAnswerError as error:
-            raise named(name, error) from None
+            self._look(described, protocol, expected)
+        except BaseException as error:
+            self.gateway.close()
+            if isinstance(error, BadAnswerError):
+                raise named(name, error) from None
+            raise
+        self.layers = {"scores": self.classes}
+        self.notes = (f"it answers at {_address(described)}, and what answers there may change",)
+
+    def _look(self, described: Description, protocol: Protocol, expected: InputSpec | None) -> None:
+        # What it takes and gives, as it says itself, or its answer to one input shows.
+        facts, name = protocol.facts(self.gateway.record), self.name
         dtype = "uint8" if described.encodes != "array" else facts.dtype
         usual = Preprocessing(_WHITE) if dtype == "uint8" else None
         self.gateway.learn(replace(facts, dtype=dtype), described.prepared or usual)
@@ -360,8 +369,6 @@ class HttpModel(Model):
                 channel_axis(self._blank().shape[1:], layout)
         self.classes = count_of(described) or facts.classes or self.gateway.classes_shown(self._blank())
         protocol.reader = replace(protocol.reader, classes=self.classes)
-        self.layers = {"scores": self.classes}
-        self.notes = (f"it answers at {_address(described)}, and what answers there may change",)
 
     @property
     def access(self) -> Access:  # type: ignore[override]  # its first answers tell

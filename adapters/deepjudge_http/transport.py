@@ -198,6 +198,9 @@ class Transport:
                 found.put(self._exchange(client, method, url, content, headers, largest))
             except BaseException as error:
                 found.put(error)
+            finally:
+                if client is not self._client:  # which nobody waits for any more
+                    client.close()
 
         threading.Thread(target=send, daemon=True).start()
         try:

@@ -99,8 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
     def reply(self, value: Any, status: int = 200, **headers: str) -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
-        for name, text in {"Content-Type": "application/json", **headers}.items():
-            self.send_header(name.replace("_", "-"), text)
+        named = {name.replace("_", "-").title(): text for name, text in headers.items()}
+        for name, text in {"Content-Type": "application/json", **named}.items():
+            self.send_header(name, text)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
