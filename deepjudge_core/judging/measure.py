@@ -182,7 +182,7 @@ def measure_by(
             if isinstance(metric, Mark)
             else _of_weights(suite, observation, metric, siblings)
             if metric.of_weights
-            else _measure(part, seen, metric, answers, unfit),
+            else _measure(part, beside, metric, answers, unfit),
             match=match,
             view=view,
             unsteady=None if metric.of_weights or metric.on == "keys" else observation.unsteady,
