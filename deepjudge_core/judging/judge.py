@@ -122,7 +122,10 @@ class Judge:
             others = others or settings.require_layers
             check_sequential(self.rule, self.options, settings.budget, others=others)
         elif settings.budget is not None:
-            raise UsageError("a budget needs sequential judging, which asks the cases one by one", code="conflict")
+            raise UsageError(
+                "a budget needs sequential judging, which asks the cases one by one, or a suspect behind an API",
+                code="conflict",
+            )
         if settings.require_layers and not any(metric.group == "white-box" for metric in self.metrics):
             raise UsageError("expected a white-box metric, because layers are required; found none", code="conflict")
         if settings.fdr is not None:

@@ -319,8 +319,8 @@ class ApiEntry(Document, frozen=True, kw_only=True):
             Mapping[str, tuple[Distance | None, ...]],
             Meta(
                 description=(
-                    "Present only if it does not show all: each metric to the distances of the controls, in their order, "
-                    "of whose answers no more is compared. Its thresholds come from these."
+                    "Present only if it does not show all: each metric to the distances of the controls, in their "
+                    "order, of whose answers no more is compared. Its thresholds come from these."
                 )
             ),
         ]
