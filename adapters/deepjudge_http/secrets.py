@@ -46,7 +46,8 @@ def _of_keyring(name: str, service: str, user: str) -> str | None:
     except ModuleNotFoundError:
         raise MissingExtraError(name, "keyring", "http") from None
     try:
-        return keyring.get_password(service, user)
+        found: str | None = keyring.get_password(service, user)
+        return found
     except Exception:  # of any kind: each system has another; what it says may hold anything
         raise ModelError(
             f"{name}: the keyring cannot be read; unlock it, or use env:NAME", code="cannot-open"
