@@ -320,7 +320,7 @@ class Adapters(Catalogue[Adapter]):
     @property
     def usual_suffixes(self) -> tuple[str, ...]:
         """The first file name endings of each adapter: enough to show what a model's file looks like."""
-        first = (suffix for adapter in self.claimed() for suffix in adapter.suffixes[:_USUAL])
+        first = (suffix for one in self.claimed() if not one.remote for suffix in one.suffixes[:_USUAL])
         return tuple(dict.fromkeys(first))
 
     def refuse(self, label: str, path: Path | None = None) -> UsageError:
