@@ -169,7 +169,7 @@ def pointed(value: Any, pointer: str) -> Any:
         elif isinstance(found, list) and key.isascii() and key.isdecimal() and int(key) < len(found):
             found = found[int(key)]
         else:
-            raise BadAnswerError(f"expected a value at {pointer}, found none; what is there is {kind_of(found)}")
+            raise BadAnswerError(f"expected a value at {pointer}, found none, but {kind_of(found)} on the way")
     return found
 
 

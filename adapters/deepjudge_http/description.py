@@ -83,7 +83,7 @@ class Answer(Document, frozen=True):
 class Description(Document, frozen=True, kw_only=True):
     """A model behind an API."""
 
-    url: Annotated[str, Meta(description="where it answers: of a model's own address, without `/infer` or `:predict`")]
+    url: Annotated[str, Meta(description="URL of the model, without `/infer` or `:predict`")]
     protocol: (
         Annotated[
             Protocol,
@@ -126,7 +126,7 @@ class Description(Document, frozen=True, kw_only=True):
     encoding: (
         Annotated[
             Encoding,
-            Meta(description="how inputs are sent: as numbers, or as pictures of 8 bits in base64 or as they are"),
+            Meta(description="how inputs are sent: as numbers, or as pictures of 8 bits"),
         ]
         | UnsetType
     ) = UNSET
@@ -325,7 +325,7 @@ def _check_url(url: str) -> None:
     if parts.username or parts.password:
         raise ValueError("url: expected no user or password in it; give a secret as token = 'env:NAME'")
     if parts.fragment:
-        raise ValueError("url: expected none of what stands behind a #")
+        raise ValueError("url: expected a URL without a fragment (#), found one")
     for part in filter(None, parts.query.split("&")):
         if _SECRET_NAMES.search(part.partition("=")[0]):
             raise ValueError("url: expected no secret in it, found a parameter that may be one; give it as a header")

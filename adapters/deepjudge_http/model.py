@@ -205,8 +205,8 @@ class ApiGateway(Gateway):
         count = len(keys)
         if self._budget is not None and len(self._used) + count > self._budget:
             raise ModelError(
-                f"{self._name}: the budget of {self._budget} queries is spent; what was answered is kept: with a "
-                "greater budget it goes on from there",
+                f"{self._name}: the budget of {self._budget} queries is spent; its answers are kept, so a greater "
+                "budget goes on from there",
                 code="over-budget",
             )
         fixed = self._rows if self._fixed else count

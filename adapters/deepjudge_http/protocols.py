@@ -310,7 +310,7 @@ def _flattened(data: Any) -> list[Any]:
         if not any(isinstance(one, list) for one in level):
             return level
         level = [part for one in level for part in (one if isinstance(one, list) else [one])]
-    raise BadAnswerError("expected values in lists, found lists within one another without end")
+    raise BadAnswerError("expected values in lists, found lists nested too deep")
 
 
 def _filled(value: Any, payloads: list[Any]) -> Any:

@@ -88,7 +88,7 @@ class Store:
             scores, label, request = row
             values = None if scores is None else np.frombuffer(scores, np.float64)
             if values is not None and (np.isinf(values).any() or np.isnan(values).all()):
-                raise ValueError("its numbers are none")
+                raise ValueError("it holds no scores")
             return Shown(values, label), int(request)
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise self._failed(error) from None

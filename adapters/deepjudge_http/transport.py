@@ -180,8 +180,8 @@ class Transport:
         wanted = _seconds(asked)
         if wanted is not None and wanted > _LONGEST_ASKED:
             raise self._error(
-                f"expected to wait at most {_LONGEST_ASKED:g} s, but it asks to wait {wanted:g} s; go on later: what "
-                "was answered is kept",
+                f"expected to wait at most {_LONGEST_ASKED:g} s, but it asks to wait {wanted:g} s; go on later; its "
+                "answers so far are kept",
                 "cannot-answer",
             )
         usual = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)

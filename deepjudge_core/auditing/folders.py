@@ -30,7 +30,7 @@ SkipCode = Literal[
 SKIPPED: Mapping[SkipCode, str] = {
     "pickle": "pickles, which are never opened",
     "archive": "archives, which must be unpacked first",
-    "behind-an-api": "files that say where a model answers, which have to be named",
+    "behind-an-api": "files that describe a model behind an API, which you must name",
     "sub-folder": "sub-folders, which --recursive searches",
     "hidden": "hidden files and folders",
     "link": "links, which are not followed",
@@ -181,7 +181,7 @@ class _Look:
     def _what(self, path: Path) -> tuple[SkipCode, str]:
         suffix = path.suffix.lower()
         if self.adapters.is_remote(path):
-            return "behind-an-api", "says where a model answers; whom it asks is for you to say: name it by itself"
+            return "behind-an-api", "describes a model behind an API; name it, if you trust its author"
         with open_regular(path, "a file", NO_LIMIT) as file:
             start = file.read(2)
         # Protocols 2 to 5; what is older begins with letters.

@@ -83,9 +83,8 @@ class Adapter:
             framework unless the format cannot be read without one. None if the adapter reads none.
         extra: The framework, if it may be missing, so that this is said before any model is opened.
         remote: Whether its models answer elsewhere: it opens URLs, and files that only say where. Nothing of such a
-            model runs here, so it is opened in this process, which a worker without a network could not do. Whoever
-            writes such a file says whom deepjudge asks, and with which secrets: so it is opened only if it is named,
-            and never as one of a folder.
+            model runs here, so it is opened in this process; a worker has no network. The author of such a file decides
+            who gets the inputs and which secrets, so it is opened only if it is named, and never as one of a folder.
     """
 
     name: str

@@ -225,7 +225,7 @@ def _measure(
     if unfit:
         return Measurement(metric, None, unfit)
     if not suite.rows(case_set).any():
-        reached = "no case reached it as it is" if observation.exchange else "the suite has no cases"
+        reached = "no case reached it unchanged" if observation.exchange else "the suite has no cases"
         return Measurement(metric, None, f"{reached} in the set {case_set!r}")
     return _distance(metric, *answers(case_set))
 

@@ -89,7 +89,7 @@ def reached(gateway: Gateway, model: Model, suite: Suite, asking: QuerySettings)
         if case_set in ("clean", "adversarial") and count and not same[suite.rows(case_set)].any():
             made = option("SuiteSettings.pictures", "png")
             raise ModelError(
-                f"{model.name}: expected {case_set} cases that it gets as they are, found none of {count}: its "
+                f"{model.name}: expected {case_set} cases that reach it unchanged, found none of {count}: its "
                 f"interface takes whole numbers or pictures; make the suite with {made}, or "
                 "jpeg if that is what it takes",
                 code="cannot-answer",

@@ -320,7 +320,7 @@ class ApiEntry(Document, frozen=True, kw_only=True):
             Meta(
                 description=(
                     "Present only if it does not show all: each metric to the distances of the controls, in their "
-                    "order, of whose answers no more is compared. Its thresholds come from these."
+                    "order, if their answers are reduced in the same way. Its thresholds come from these."
                 )
             ),
         ]

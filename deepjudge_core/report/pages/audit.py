@@ -706,7 +706,7 @@ def _through_api(api: ApiEntry) -> str:
     return f"{said}; it shows {', '.join(shown)}" + (_ALIKE if api.controls else "") if shown else said
 
 
-_ALIKE = ". Its thresholds come from the controls, of whose answers no more was compared"
+_ALIKE = ". Its thresholds come from the answers of the controls, reduced in the same way"
 
 
 def _with(options: Json) -> Iterator[str | Name]:
