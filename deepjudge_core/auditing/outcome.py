@@ -35,6 +35,8 @@ class SuspectResult:
         errors: What failed beside it: one line for each metric.
         tested: What was found of it among all suspects, by a false discovery rate; None where it was not tested so.
         sequential: What it was asked case by case; None where it was not, or nothing was asked.
+        drawn: The verdict by the cases alone that a challenge drew; None where there are none, or it failed.
+        published: Since when the model has been public, as somebody says; None where nobody does.
     """
 
     path: str
@@ -47,6 +49,8 @@ class SuspectResult:
     errors: tuple[str, ...] = ()
     tested: FdrResult | None = None
     sequential: SequentialResult | None = None
+    drawn: Verdict | None = None
+    published: str | None = None
 
     @property
     def decision(self) -> Decision:

@@ -11,9 +11,10 @@ from deepjudge_core.bundles.verify import Verification, verify_bundle
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun
-from deepjudge_core.cli.status import FAILED, NO_COPY, VERIFIED
+from deepjudge_core.cli.status import FAILED, INCONCLUSIVE, NO_COPY, VERIFIED
 from deepjudge_core.errors import UsageError
 from deepjudge_core.settings import argument, part
+from deepjudge_core.text import counted
 
 _MOST_FINDINGS = 50  # that are told
 
@@ -37,9 +38,12 @@ class VerifyCommand(Command):
         key, certificate = self.origin.public_key, self.origin.tsa_certificate
         public_key = load_public_key(key) if key else None
         certificates = load_certificates(certificate) if certificate else None
-        verification = verify_bundle(self.bundle, public_key, certificates, session=begun())
+        page = self.origin.page
+        verification = verify_bundle(self.bundle, public_key, certificates, page=page, session=begun())
         self._show(verification)
-        return NO_COPY if verification.verified else FAILED
+        if verification.findings:
+            return FAILED
+        return INCONCLUSIVE if verification.unchecked else NO_COPY
 
     def _show(self, verification: Verification) -> None:
         out = display.console()
@@ -50,19 +54,24 @@ class VerifyCommand(Command):
         if verification.stamp:
             checked = "" if verification.stamp.verified else ", not verified"
             display.say(out, f"committed   {verification.stamp.time:%Y-%m-%dT%H:%M:%SZ} or before{checked}")
-        for line in verification.notes:
-            display.say(out, f"note        {line}")
+        for kind, lines in (
+            ("claim", verification.claims),
+            ("note", verification.notes),
+            ("unchecked", verification.unchecked),
+        ):
+            for line in lines:
+                display.say(out, f"{kind:<11} {line}")
         if not (self.bundle / MANIFEST).is_file():
             display.say(out, "note        expected a folder that 'deepjudge audit' or 'deepjudge judge -o DIR' wrote")
         for line in verification.findings[:_MOST_FINDINGS]:
             display.say(out, f"wrong       {line}")
         if len(verification.findings) > _MOST_FINDINGS:
             display.say(out, f"wrong       and {len(verification.findings) - _MOST_FINDINGS} more")
-        recomputed = verification.recomputed
-        if not verification.verified:
+        verdicts = counted(verification.recomputed, "verdict") if verification.recomputed else "no verdict"
+        if verification.findings:
             outcome = "NOT verified"
-        elif recomputed:
-            outcome = f"verified, {recomputed} verdict{'s' * (recomputed != 1)} recomputed"
+        elif verification.unchecked:
+            outcome = f"nothing wrong, but not everything could be checked, {verdicts} recomputed"
         else:
-            outcome = "unchanged, no verdict recomputed"
+            outcome = f"verified, {verdicts} recomputed"
         display.say(out, f"{self.bundle}: {outcome}")
