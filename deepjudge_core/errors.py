@@ -170,6 +170,7 @@ CODES: Mapping[str, str] = {
     "no-sandbox": "--require-sandbox was given, and this system does not have the full sandbox",
     "cannot-open": "its adapter refused it, or the framework could not read it",
     "no-weights": "its weights cannot be read without running it, or nothing of them can be compared",
+    "other-inputs": "it takes inputs of another shape than the suite's",
     "cannot-answer": "it was opened, but failed on the suite's inputs",
     "bad-answer": "it answered with NaN or infinity, with the wrong shape, or with an invalid message",
     "timed-out": "it did not open, or did not answer a batch, within --timeout",
