@@ -336,7 +336,7 @@ def _drawn(report: AuditReport) -> Iterator[Section]:
     judged = [suspect for suspect in report.suspects if suspect.drawn]
     if not challenge or not judged:
         return
-    names = _names(report)
+    names, clean = _names(report), report.suite.cases.clean
     rows = [
         [
             name(names[suspect.path]),
@@ -349,9 +349,9 @@ def _drawn(report: AuditReport) -> Iterator[Section]:
     ]
     blocks: list[Block] = [
         Paragraph(
-            f"{report.suite.cases.clean - challenge.chosen} of {report.suite.cases.clean} seeds, and all that is "
-            "random of the cases made from them, follow from a value that somebody else gave after the commitment. So the "
-            "owner could not choose these cases. By them alone the answers are:"
+            f"{clean - challenge.chosen} of {clean} seeds, and all that is random of the cases made from them, follow "
+            "from a value that somebody else gave after the commitment. So the owner could not choose these cases. By "
+            "them alone the answers are:"
         ),
         Table("By the drawn cases alone", ["model", "drawn cases", "votes for copy, or why", "all cases"], rows),
     ]
