@@ -896,7 +896,7 @@ def test_a_note_that_answers_show_cannot_be_left_out(bundled: Cli) -> None:
 def test_a_page_is_that_of_its_bundle(bundled: Cli) -> None:
     manifest = hashlib.sha256(Path("out/manifest.json").read_bytes()).hexdigest()
     page = Path("out/report.html").read_text()
-    expect_facts(page, manifest, signing.load_public_key(Path("owner.pub")), "no evidence")
+    assert all(fact in page for fact in (manifest, signing.load_public_key(Path("owner.pub")), "no evidence"))
     shutil.copy("out/report.html", "given.html")
     assert bundled("verify", "out", "--page", "given.html")[0] == 3
     audit = ("audit", *MODELS, *HOW, "--html", "other.html", "--markdown", "other.md", "-o", "other")

@@ -13,7 +13,6 @@ import toys
 from authority import OPENSSL, Authority
 from bundling import reseal
 from commands import HOW, MADE, Cli
-from refusals import expect_facts
 from snapshots import Snapshots
 
 from deepjudge_core.bundles.register import parse_register
@@ -96,7 +95,8 @@ def test_drawn_cases_are_judged_apart(challenged: Cli) -> None:
     assert (honest["decision"], honest["drawn"]["decision"]) == ("independent", "independent")
     assert report()["suite"]["challenge"]["value"] == CHALLENGE
     page = Path("out/report.html").read_text()
-    expect_facts(page, CHALLENGE, "10 of 20 seeds")
+    assert CHALLENGE in page
+    assert "10 of 20 seeds" in page
     status, out, _ = challenged("verify", "out")
     assert (status, CHALLENGE in out) == (0, True)
 
