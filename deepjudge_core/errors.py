@@ -166,6 +166,7 @@ CODES: Mapping[str, str] = {
     "not-a-file": "it is not a regular file but a link, pipe, device or similar, or it comes with one",
     "too-large": "it has too many bytes, files or folders, or its answer to a batch exceeds 2 GiB",
     "wrong-format": "its content does not match its name, is damaged, or is of a kind that is never opened",
+    "stored-answers": "it is a stored observation, and not a model; `--stored` accepts it as the claim that it is",
     "needs-sandbox": "its format is opened only in the full sandbox, which this system does not have",
     "no-sandbox": "--require-sandbox was given, and this system does not have the full sandbox",
     "cannot-open": "its adapter refused it, or the framework could not read it",

@@ -19,6 +19,12 @@ from deepjudge_core.sheets import Sheet, Shown, page_of, remark
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
+CLAIMED = (
+    "not asked: its answers were read from a stored observation; they, and its digest, format and isolation, are "
+    "claims of the person who stored them"
+)
+"""What is said of a suspect whose answers were stored."""
+
 
 @dataclass(frozen=True)
 class SuspectResult:
@@ -37,6 +43,7 @@ class SuspectResult:
         sequential: What it was asked case by case; None where it was not, or nothing was asked.
         drawn: The verdict by the cases alone that a challenge drew; None where there are none, or it failed.
         published: Since when the model has been public, as somebody says; None where nobody does.
+        stored: Whether it was not asked, and its answers, digest and isolation are what somebody stored.
     """
 
     path: str
@@ -51,6 +58,7 @@ class SuspectResult:
     sequential: SequentialResult | None = None
     drawn: Verdict | None = None
     published: str | None = None
+    stored: bool = False
 
     @property
     def decision(self) -> Decision:

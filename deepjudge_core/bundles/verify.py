@@ -293,6 +293,7 @@ def _check_contents(
                 f"verdicts were not recomputed: {len(absent)} files with test cases and answers were withheld"
             )
         else:
+            yield from _check_stored(queries, report)
             yield from _recompute(folder, manifest, report, values, queries, session, said)
     except DeepJudgeError as error:
         yield _within(folder, error)
@@ -408,6 +409,14 @@ def _check_models(queries: Sequence[Query], report: AuditReport) -> Iterator[str
         logged = {(query.digest, query.model if role == "suspect" else None) for query in _of(queries, role)}
         if (model.digest, model.path if role == "suspect" else None) not in logged:
             yield f"{QUERIES}: a {role} of the report, {json.dumps(model.path)}, has no line with its digest"
+
+
+def _check_stored(queries: Sequence[Query], report: AuditReport) -> Iterator[str]:
+    # Answers that are claims are never said to be asked for. Those that a run before had stored are no claims, but in
+    # the log as well.
+    for query, suspect in zip(_of(queries, "suspect"), report.suspects, strict=False):
+        if suspect.stored is True and not query.stored:
+            yield f"{QUERIES}: the line of {query.model} says that it was asked; the report says that it was not"
 
 
 def _check_commitment(
@@ -643,7 +652,9 @@ def _as_reported(
     results = iter(outcome.suspects)
     suspects = tuple(
         replace(
-            next(results) if answers else SuspectResult(suspect.path, failure=suspect.reason),
+            replace(next(results), stored=suspect.stored is True)
+            if answers
+            else SuspectResult(suspect.path, failure=suspect.reason),
             path=suspect.path,
             published=suspect.published or None,
         )

@@ -70,6 +70,8 @@ class QuerySettings:
         layout: Where the channels of the model's inputs are, where the model does not say.
         weights: Whether only the model's weights are read, so that it is never run.
         published: Since when it has been public, as somebody says; only the report tells.
+        stored: Of a suspect, whether it may be a stored observation. What such a file says of the model, and what the
+            model answered, are claims of whoever made it; and any name may be given to it.
     """
 
     layers: Mapping[str, str] = setting(
@@ -128,6 +130,15 @@ class QuerySettings:
         group="weights",
         commands=("observe", "calibrate", "judge"),
     )
+    stored: bool = setting(
+        "accept stored observations as suspects; the report marks them, because their makers claim what they hold",
+        "--stored",
+        default=False,
+        group="suspect",
+        key="stored",
+        tables=("suspects[]",),
+        commands=("judge", "audit"),
+    )
 
     published: Annotated[str, Matches(DAY, "a day as 2026-01-31")] | None = setting(
         "day since which the suspects have been public, as you say; the report tells it as your claim",
@@ -143,7 +154,7 @@ class QuerySettings:
 
     def of_controls(self) -> "QuerySettings":
         """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""
-        return replace(self, layers={}, classes=None, preprocessing=None, published=None)
+        return replace(self, layers={}, classes=None, preprocessing=None, stored=False, published=None)
 
 
 @dataclass(frozen=True)
