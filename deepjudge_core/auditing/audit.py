@@ -256,8 +256,8 @@ def judge_suspects(
     session = replace(session, models=session.models | frozenset(filter(None, files)))
     if judge.settings.sequential and suite.challenge:
         raise UsageError(
-            "a suite with a challenge is judged by all its cases, and by the drawn ones apart; found cases that are to "
-            "be asked one by one",
+            "expected a suite without a challenge, because sequential judging cannot show the drawn cases apart; found "
+            "one with a challenge",
             code="conflict",
         )
     if judge.settings.sequential and not suite.has_cases:

@@ -515,7 +515,7 @@ def _check_register(folder: Path, manifest: Manifest, report: AuditReport, said:
     others = len({digest for run in runs[:-1] for digest in run.suspects} - set(digests))
     said.notes.append(
         f"its register has {counted(len(runs), 'run')} of this suite, with {counted(others, 'other suspect')}; only a "
-        "time-stamped commitment to its head shows that none was left out before"
+        "time-stamped commitment to its head shows that no earlier run was left out"
     )
     with contextlib.suppress(DeepJudgeError):
         head = load_commitment(folder / COMMITTED).runs if COMMITTED in manifest.files else None
@@ -527,7 +527,7 @@ def _say_chosen(report: AuditReport, said: _Remarks) -> Iterator[str]:
     # What was derived is compared with the rest of the report; this only says it.
     if report.chosen is not UNSET:
         said.notes.append(
-            f"options that were chosen otherwise than standard: {', '.join(report.chosen)}"
+            f"options that are not standard: {', '.join(report.chosen)}"
             if report.chosen
             else "all options are standard"
         )

@@ -118,7 +118,7 @@ def mistakes_of_draw(challenge: Challenge, seeds: Array, accuracy: float | None)
     """
     chosen, drawn = seeds[: challenge.chosen], seeds[challenge.chosen :]
     if len(seeds) and not (seeds.min() >= 0 and seeds.max() < challenge.offered):
-        yield f"a seed is none of the {challenge.offered} inputs that were offered"
+        yield f"a seed is not among the {challenge.offered} inputs that were offered"
         return
     places = np.empty(challenge.offered, dtype=np.int64)
     places[challenge.ranked()] = np.arange(challenge.offered)
@@ -135,6 +135,5 @@ def mistakes_of_draw(challenge: Challenge, seeds: Array, accuracy: float | None)
     chance = float(scipy.stats.hypergeom.sf(passed - 1, left, min(wrong, left), before)) if passed else 1.0
     if chance < _SURELY:
         yield (
-            f"the draw passed over {passed} of {before} inputs, although the victim misclassifies {1 - accuracy:.1%} "
-            "of all"
+            f"the draw skipped {passed} of {before} inputs, although the victim misclassifies {1 - accuracy:.1%} of all"
         )

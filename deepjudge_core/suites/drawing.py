@@ -40,8 +40,8 @@ def generate_drawn(
     first, drawn = split(seeds, challenge.chosen)
     if not len(drawn.indices):
         raise UnfitError(
-            f"{victim.name}: expected inputs that a challenge can draw beside the {challenge.chosen} seeds that were "
-            "selected, found none; offer more inputs, or ask for fewer seeds"
+            f"{victim.name}: expected more inputs than the {challenge.chosen} seeds that were selected, so "
+            "that a challenge can draw some, found no more; offer more inputs, or ask for fewer seeds"
         )
     one = generate_suite(
         victim,

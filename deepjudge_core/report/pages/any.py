@@ -36,8 +36,8 @@ def page_of(report: AnyReport, seal: Seal | None = None) -> Page:
 def _notice(seal: Seal | None) -> Line:
     if seal is None:
         return (
-            "This page is no evidence. It was made from a report alone and belongs to no bundle, so nobody can check "
-            "it, and whoever had the report could change it."
+            "This page is no evidence. It was made from a report alone and belongs to no bundle, so it cannot be "
+            "checked, and anyone who had the report could change it."
         )
     signer = (", signed with the key ", Name(seal.signed_by)) if seal.signed_by else (", which nobody signed",)
     return (
