@@ -41,6 +41,8 @@ class SuspectResult:
         errors: What failed beside it: one line for each metric.
         tested: What was found of it among all suspects, by a false discovery rate; None where it was not tested so.
         sequential: What it was asked case by case; None where it was not, or nothing was asked.
+        drawn: The verdict by the cases alone that a challenge drew; None where there are none, or it failed.
+        published: Since when the model has been public, as somebody says; None where nobody does.
         stored: Whether it was not asked, and its answers, digest and isolation are what somebody stored.
         again: What reads its answers again; None where they are here.
     """
@@ -55,6 +57,8 @@ class SuspectResult:
     errors: tuple[str, ...] = ()
     tested: FdrResult | None = None
     sequential: SequentialResult | None = None
+    drawn: Verdict | None = None
+    published: str | None = None
     stored: bool = False
     again: Callable[[], Observation] | None = field(default=None, compare=False, repr=False)
 

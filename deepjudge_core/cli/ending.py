@@ -13,14 +13,16 @@ from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, NO_COPY
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.report.documents import AuditReport
+from deepjudge_core.report.pages.any import Seal
 
 
-def seal(session: BundleSession, report: AuditReport, folder: Path, out: Console) -> None:
-    """Seal a bundle with its report, and say where it is."""
-    session.finish(report)
+def seal(session: BundleSession, report: AuditReport, folder: Path, out: Console) -> Seal:
+    """Seal a bundle with its report, and say where it is; what pages say of it."""
+    sealed = session.finish(report)
     if not session.settings.observations:
         display.say(out, f"withheld: {withheld_folder(folder)}: test cases and answers, for you to keep")
     display.say(out, f"report: {folder / REPORT}")
+    return sealed
 
 
 def show_page(folder: Path, out: Console) -> None:

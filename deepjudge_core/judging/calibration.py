@@ -47,6 +47,7 @@ class Calibration(Shown):
         notes: What a reader should know: controls counted once, for instance.
         match: How neurons were put beside the victim's, of controls and so of suspects.
         strata: Of each control its stratum, None where that is not known; empty where none is known.
+        derived: Notes that follow from the answers and that the file, which may be anybody's, does not have.
     """
 
     suite: str
@@ -55,6 +56,7 @@ class Calibration(Shown):
     notes: tuple[str, ...] = ()
     match: Match = DEFAULT_MATCH
     strata: tuple[Stratum | None, ...] = ()
+    derived: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -387,7 +389,9 @@ def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Cal
     calibration = calibrate_by(
         metrics, suite, controls.observations, match=controls.match, strata=controls.strata, far=True
     )
-    return replace(calibration, notes=controls.notes)
+    # Nor can it silence what its own answers show.
+    derived = tuple(note for note in calibration.notes if note not in controls.notes)
+    return replace(calibration, notes=controls.notes, derived=derived)
 
 
 def _one_stratum(control: Observation, one: Stratum | None, other: Stratum | None) -> Stratum | None:

@@ -16,6 +16,7 @@ from deepjudge_core.report.documents import (
     ApiEntry,
     AuditReport,
     ControlEntry,
+    DrawnEntry,
     MetricEntry,
     ResultEntry,
     SkippedEntry,
@@ -105,6 +106,7 @@ def audit_page(report: AuditReport) -> Page:
     """The page of an audit's report."""
     sections = [
         _answer(report),
+        *_drawn(report),
         *keys_section(report, _names(report), _suspect_labels(report)),
         *_distances(report),
         *_suspects(report),
@@ -272,7 +274,7 @@ def _reasons(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditReport) 
     return Table("Why", ["why", "models by their numbers"], rows)
 
 
-def _votes(suspect: SuspectEntry) -> str:
+def _votes(suspect: SuspectEntry | DrawnEntry) -> str:
     cast = [metric for metric in suspect.metrics.values() if metric.vote is not None]
     return f"{sum(bool(metric.vote) for metric in cast)} of {len(cast)}" if cast else "-"
 
@@ -338,6 +340,36 @@ def _kinds(controls: Sequence[ControlEntry]) -> str:
     if set(kinds) == {"unknown"}:
         return "Their kind (stratum) is unknown."
     return f"Their kinds (strata): {', '.join(f'{count} {kind}' for kind, count in kinds.items())}."
+
+
+# The cases that nobody could choose.
+
+
+def _drawn(report: AuditReport) -> Iterator[Section]:
+    challenge = report.suite.challenge
+    judged = [suspect for suspect in report.suspects if suspect.drawn]
+    if not challenge or not judged:
+        return
+    names, clean = _names(report), report.suite.cases.clean
+    rows = [
+        [
+            name(names[suspect.path]),
+            decided(suspect.drawn.decision, suspect.drawn.points_to),
+            Cell(sentence(suspect.drawn.reason) if suspect.drawn.reason else _votes(suspect.drawn), "prose"),
+            decided(suspect.decision, suspect.points_to),
+        ]
+        for suspect in judged
+        if suspect.drawn
+    ]
+    blocks: list[Block] = [
+        Paragraph(
+            f"{clean - challenge.chosen} of {clean} seeds, and all that is random of the cases made from them, follow "
+            "from a value that somebody else gave after the commitment. So the owner could not choose these cases. By "
+            "them alone the answers are:"
+        ),
+        Table("By the drawn cases alone", ["model", "drawn cases", "votes for copy, or why", "all cases"], rows),
+    ]
+    yield Section("Cases that nobody could choose", "drawn", blocks)
 
 
 # The distances.
@@ -625,6 +657,17 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
         made: Line = (f"{generator.kept} of {generator.made} kept; ", *_with(generator.options))
         yield f"cases by {generator.name}", Cell(made, "prose")
     yield "random seed (start of all random choices)", text(str(suite.seed))
+    if report.chosen is not UNSET:
+        yield "options other than standard", Cell(tuple(_with(report.chosen)) if report.chosen else "none", "prose")
+    if suite.challenge:
+        yield "challenge", name(suite.challenge.value)
+        yield "commitment that it answers", digest(suite.challenge.commitment)
+    if report.dated:
+        yield "SHA-256 of the commitment to the victim", digest(report.dated.commitment)
+        yield "victim existed, by the time-stamp", text(report.dated.date or "no time-stamp")
+    for suspect in report.suspects:
+        if suspect.published:
+            yield f"{base(suspect.path)} public since, as the owner says", text(suspect.published)
     yield "rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")
     if suite.weights:
         compared = counted(len(suite.weights.layers), "layer")
