@@ -21,4 +21,4 @@ class Choices(Document, frozen=True, kw_only=True):
     options: Annotated[Mapping[str, Json], Meta(description="Generator to the options that were given.")]
     seed: Annotated[Count, Meta(description="Seed of all random choices.")]
     force: Annotated[bool, Meta(description="Whether a suite is made that can hardly support a verdict.")]
-    pictures: Annotated[str | None, Meta(description="As what all cases are sent unchanged; null: as any numbers.")] = None
+    pictures: Annotated[str | None, Meta(description="As what cases are sent; null: as numbers.")] = None
