@@ -54,7 +54,7 @@ def of_results(suite: Suited, found: Sequence[Record]) -> Sheet:
 
 def said(one: Record) -> str:
     """The verdict of a row, in words."""
-    if one.verdict not in SAID:
+    if one.verdict is None or one.verdict not in SAID:
         return one.verdict or "not judged"
     return in_words(Decision(one.verdict), cast(PointsTo | None, one.points_to))
 

@@ -109,7 +109,7 @@ class Preview:
             return "answered"  # what is said of one alone would not hold
         try:
             suite, calibration, judge = self._of(task.suite)
-            answers = MemberAnswers.of(task, self._store)
+            answers = MemberAnswers.of_task(task, self._store)
             found = judge_one(suite, calibration, judge, answers, answers.read, self._session)
         except DeepJudgeError:  # which is said at the end
             return "answered"

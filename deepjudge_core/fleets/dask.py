@@ -19,7 +19,7 @@ _PLUGIN = "deepjudge-suites"
 _SUITES = "deepjudge_suites"  # what a worker calls those that it holds
 
 
-class SuitesOfWorker(WorkerPlugin):
+class SuitesOfWorker(WorkerPlugin):  # type: ignore[misc]  # the library has no types
     """The suites, as a plugin of each worker: the scheduler sends it once to each, also to those that join later."""
 
     name = _PLUGIN
@@ -91,7 +91,7 @@ class _Cluster:
             yield self._result(task, future)
 
     def _most(self) -> int:
-        return AHEAD * max(1, sum(self._client.nthreads().values()))
+        return AHEAD * max(1, int(sum(self._client.nthreads().values())))
 
     def _submit(self, task: Task, pending: dict[str, Task]) -> Any:
         # Under a key of its own: Dask would take two tasks of equal arguments for one.

@@ -34,7 +34,7 @@ class MemberAnswers(Stored):
     store: Store
 
     @classmethod
-    def of(cls, task: Task, store: Store) -> "MemberAnswers":
+    def of_task(cls, task: Task, store: Store) -> "MemberAnswers":
         """What came of a task."""
         member = Member(task.suite, task.source, 0, task.name, task.suspect, task.settings)
         return cls(member, store.row(*task.key), store)

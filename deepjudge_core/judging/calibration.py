@@ -152,8 +152,11 @@ def _through(calibration: Calibration, view: View, suite: Suite) -> Calibration:
         metrics = [one.metric for one in known.values() if not one.metric.of_weights and one.metric.on != "keys"]
         again = measure_by(metrics, suite, control, calibration.match, view=view, control=True)
         facts = next(iter(again.values()), None)
-        rest = {} if facts is None else {"accuracy": facts.accuracy, "alike": facts.alike}
-        values = {name: again[name] if name in again else replace(one, **rest) for name, one in known.items()}
+        rest = {
+            name: one if facts is None else replace(one, accuracy=facts.accuracy, alike=facts.alike)
+            for name, one in known.items()
+        }
+        values = {name: again.get(name, one) for name, one in rest.items()}
         seen.append(Measured(values, suite))
     return replace(calibration, measurements=tuple(seen))
 

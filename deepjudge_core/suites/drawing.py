@@ -128,10 +128,10 @@ def _joined(one: Suite, other: Suite, challenge: Challenge) -> Suite:
         else mine
         for mine in one.generators
     ]
-    p = [half.victim.probabilities for half in (one, other)]
+    p, q = one.victim.probabilities, other.victim.probabilities
     victim = replace(
         one.victim,
-        probabilities=None if p[0] is None or p[1] is None else np.concatenate(p)[order],
+        probabilities=None if p is None or q is None else np.concatenate([p, q])[order],
         activations={
             layer: np.concatenate([values, other.victim.activations[layer]])[order]
             for layer, values in one.victim.activations.items()
