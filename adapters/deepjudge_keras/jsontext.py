@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.files.reading import parse_json
+from deepjudge_core.files.reading import once, parse_json
 
 LENGTH = 2**23
 """Characters that a text may have; the configurations of great models have some hundred thousand."""
@@ -21,7 +21,7 @@ def parse(text: str | bytes) -> Any:
     if len(text) > LENGTH:
         raise ModelError(f"its configuration has more than {LENGTH} characters; export it to ONNX")
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=once)
         _expect_depth(content, 0)
     except (ValueError, RecursionError) as error:
         raise ModelError("its configuration is not JSON, or is nested too deep; save the model again") from error

@@ -116,7 +116,7 @@ def recalled_suite(
         choice = GeneratorChoice.of(settings, session.registry.generators)
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
-        how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
+        how = (settings.n, settings.order, settings.layers, settings.seed, settings.force, settings.pictures)
         ancestor = settings.ancestor and digest_of(settings.ancestor, settings.ancestor_base, session)
         weights = (settings.weights, settings.sketch, ancestor)
         keys = tuple(map(Path, settings.keys))

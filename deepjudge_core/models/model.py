@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.gateway import Gateway
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.outputs import Outputs, row_width
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
@@ -54,6 +55,13 @@ class InputSpec:
         """Whether inputs are whole numbers that stand for something else, such as words; bytes are those of images."""
         kind = self.dtype.lstrip("u")
         return kind.startswith("int") and int(kind.removeprefix("int") or 64) >= 32
+
+    @property
+    def spatial(self) -> tuple[int, int] | None:
+        """Axes of height and width, counted from that of the rows; None for inputs that are no images."""
+        if len(self.shape) != 3 or self.layout is None:
+            return None
+        return (2, 3) if self.layout == "channels_first" else (1, 2)
 
     def with_layout(self, layout: Layout | None) -> "InputSpec":
         """The same, with this layout where none is known."""
@@ -128,6 +136,7 @@ class Model(Classifier, Protocol):
         fixed: Numbers that stand in the place of its other inputs, as its user says, by the names of these inputs.
         parameters: How many numbers its weights hold, statistics of normalisation among them; None where the adapter
             does not know, or they are quantised.
+        gateway: What stands between whoever asks it and the model, if that answers elsewhere.
     """
 
     unseen: str | None = None
@@ -139,6 +148,7 @@ class Model(Classifier, Protocol):
     notes: tuple[str, ...] = ()
     independent: bool | None = None
     parameters: int | None = None
+    gateway: Gateway | None = None
 
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
