@@ -6,7 +6,7 @@ Nothing in here changes its name or meaning without a note in the change log: th
 from deepjudge_core import progress
 from deepjudge_core.components.attack import Attack, Loot
 from deepjudge_core.components.hooks import hookimpl
-from deepjudge_core.components.kinds import Adapter, Format, Generator, Metric, Rule
+from deepjudge_core.components.kinds import Adapter, Format, Generator, Metric, Rule, Within
 from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Lift, Matches, Reading, Scheme, Teaching
@@ -108,6 +108,7 @@ __all__ = [
     "View",
     "Vote",
     "Weights",
+    "Within",
     "accuracy",
     "axes_beside_one_place",
     "cross_entropy",

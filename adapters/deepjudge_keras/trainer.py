@@ -262,7 +262,8 @@ def _logits(traced: Trace) -> Any:
         return tf.concat([tf.zeros_like(logits), logits], axis=1)
     if traced.output.op.type == "Sigmoid":
         raise ModelError(
-            f"expected one sigmoid, or class probabilities that sum to 1, found {logits.shape[1]} sigmoids"
+            f"expected one sigmoid, or class probabilities that sum to 1, found {logits.shape[1]} sigmoids; "
+            "give independent models of your own as controls"
         )
     if traced.scores not in (Scores.LOGITS, Scores.UNKNOWN):
         return logits

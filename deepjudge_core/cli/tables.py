@@ -76,7 +76,7 @@ def in_order(results: Sequence[SuspectResult], many: ManySettings) -> list[Suspe
         ordered = [results[place] for place in ranked(results)]
     elif many.sort == "name":
         ordered.sort(key=lambda result: result.path)
-    return [result for result in ordered if not many.only or result.decision in many.only]
+    return [result for result in ordered if not many.only or result.decision in many.only][: many.most]
 
 
 def counts(report: AuditOutcome, many: ManySettings) -> str:
@@ -93,7 +93,8 @@ def counts(report: AuditOutcome, many: ManySettings) -> str:
         parts += more
     parts += [f"{counted(len(report.skipped), 'file')} skipped"] if report.skipped else []
     hidden = len(decisions) - len(in_order(report.suspects, many))
-    left = f" (--only leaves {hidden} out above)" if hidden else ""
+    why = " and ".join(["--only"] * bool(many.only) + ["--top"] * bool(many.most))
+    left = f" ({why} {'leaves' if many.only and many.most is None else 'leave'} {hidden} out above)" if hidden else ""
     return f"{counted(len(decisions), 'suspect')}: {', '.join(parts)}{left}"
 
 

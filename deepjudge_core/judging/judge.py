@@ -69,6 +69,7 @@ class Judge:
         options: All options of the rule.
         providers: ``metric NAME`` and ``rule NAME`` to the distribution that brought it, as ``name version``.
         note: What a reader should know where other metrics than the usual ones are measured; None otherwise.
+        usual: What is measured where nobody chooses, if the suite allows it; empty where no registry was asked.
     """
 
     settings: JudgeSettings
@@ -77,6 +78,7 @@ class Judge:
     options: Mapping[str, Any]
     providers: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
+    usual: tuple[Metric, ...] = ()
 
     @classmethod
     def of(cls, settings: JudgeSettings, registry: Registry, offer: Offer | None = None) -> "Judge":
@@ -102,7 +104,8 @@ class Judge:
         providers = {f"metric {metric.name}": registry.metrics.owner(metric).distribution for metric in own}
         providers |= providers_of(metrics)
         providers[f"rule {settings.rule}"] = registry.rules.provider(settings.rule)
-        return replace(resolved, providers=providers, note=note)
+        usual = tuple(registry.metrics.usual(("weights", "ancestry")))
+        return replace(resolved, providers=providers, note=note, usual=usual)
 
     @classmethod
     def _of(cls, settings: JudgeSettings, metrics: Sequence[Metric], rule: Rule) -> "Judge":
@@ -152,6 +155,12 @@ class Judge:
         """All options of the rule, but for its level where a false discovery rate makes that."""
         without = set() if self.settings.fdr is None else {"level"}
         return {name: value for name, value in self.options.items() if name not in without}
+
+    @property
+    def usual_options(self) -> Mapping[str, Any]:
+        """The options of the rule where nobody chooses, but for its level where a false discovery rate makes that."""
+        usual = resolve_options(self.rule, {}, _judged(self.metrics))
+        return {name: value for name, value in usual.items() if name in self.fixed_options}
 
     def measure(
         self,

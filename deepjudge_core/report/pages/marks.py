@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import scipy  # which loads its parts when they are first used
 from msgspec import UNSET
-from scipy import special  # which loads its parts when they are first used
 
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.marks import TRIES, allowing_for_tries
@@ -110,7 +110,7 @@ def needed(of: int, chance: float, level: float) -> int | None:
     while low < high:
         middle = (low + high) // 2
         # The tail of a binomial is that of a beta distribution.
-        enough = middle > of or (middle > 0 and float(special.betainc(middle, of - middle + 1, chance)) <= level)
+        enough = middle > of or (middle > 0 and float(scipy.special.betainc(middle, of - middle + 1, chance)) <= level)
         low, high = (low, middle) if enough else (middle + 1, high)
     return low if low <= of else None
 
