@@ -109,16 +109,18 @@ class QueryLog:
     """Writes a log, each line as soon as it is known."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._last = path, _FIRST
+        self._path, self._last, self._time = path, _FIRST, ""
 
     def add(self, query: Query) -> None:
         """Write the next line, with the present time in UTC.
 
+        A clock that is set back does not make the log run backwards: the line then has the time of the one before.
+
         Raises:
             FileFormatError: When it cannot be written.
         """
-        time = datetime.now(UTC).strftime(_TIME)
-        line = _dump(plain(query) | {"time": time, "previous": self._last})
+        self._time = max(self._time, datetime.now(UTC).strftime(_TIME))
+        line = _dump(plain(query) | {"time": self._time, "previous": self._last})
         try:
             with self._path.open("wb" if self._last == _FIRST else "ab") as file:
                 file.write(line + b"\n")

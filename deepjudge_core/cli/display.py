@@ -24,7 +24,7 @@ from deepjudge_core.components.registry import Component, Plugin
 from deepjudge_core.components.strata import narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.verdict import SAID, MetricResult, Verdict, open_layers
+from deepjudge_core.judging.verdict import SAID, MetricResult, Verdict, in_words, open_layers
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance, Finished
 from deepjudge_core.suites.keys import names_of
@@ -443,6 +443,10 @@ def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str,
         if result.observation and not (few and _is_quiet(result)):
             yield from ((result.path, note) for note in result.observation.notes)
         verdict = result.verdict
+        if result.drawn:
+            drawn = in_words(result.drawn.decision, result.drawn.points_to)
+            because = f": {result.drawn.reason}" if result.drawn.reason else ""
+            yield result.path, f"by the drawn cases alone: {drawn}{because}"
         unsteady = result.observation.unsteady if result.observation else None
         if unsteady and not (verdict and unsteady in (verdict.reason or "")):
             yield result.path, unsteady

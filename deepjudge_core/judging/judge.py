@@ -18,7 +18,7 @@ from deepjudge_core.judging.exact import LOG10_LEVEL, exact
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.guards import guarded, guarded_by_weights
-from deepjudge_core.judging.keys import providers_of
+from deepjudge_core.judging.keys import Mark, providers_of
 from deepjudge_core.judging.marks import LEVEL, judge_marks
 from deepjudge_core.judging.measure import Measured, Measurement, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
@@ -69,6 +69,7 @@ class Judge:
         options: All options of the rule.
         providers: ``metric NAME`` and ``rule NAME`` to the distribution that brought it, as ``name version``.
         note: What a reader should know where other metrics than the usual ones are measured; None otherwise.
+        usual: What is measured where nobody chooses, if the suite allows it; empty where no registry was asked.
     """
 
     settings: JudgeSettings
@@ -77,6 +78,7 @@ class Judge:
     options: Mapping[str, Any]
     providers: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
+    usual: tuple[Metric, ...] = ()
 
     @classmethod
     def of(cls, settings: JudgeSettings, registry: Registry, offer: Offer | None = None) -> "Judge":
@@ -102,7 +104,8 @@ class Judge:
         providers = {f"metric {metric.name}": registry.metrics.owner(metric).distribution for metric in own}
         providers |= providers_of(metrics)
         providers[f"rule {settings.rule}"] = registry.rules.provider(settings.rule)
-        return replace(resolved, providers=providers, note=note)
+        usual = tuple(registry.metrics.usual(("weights", "ancestry")))
+        return replace(resolved, providers=providers, note=note, usual=usual)
 
     @classmethod
     def _of(cls, settings: JudgeSettings, metrics: Sequence[Metric], rule: Rule) -> "Judge":
@@ -152,6 +155,12 @@ class Judge:
         """All options of the rule, but for its level where a false discovery rate makes that."""
         without = set() if self.settings.fdr is None else {"level"}
         return {name: value for name, value in self.options.items() if name not in without}
+
+    @property
+    def usual_options(self) -> Mapping[str, Any]:
+        """The options of the rule where nobody chooses, but for its level where a false discovery rate makes that."""
+        usual = resolve_options(self.rule, {}, _judged(self.metrics))
+        return {name: value for name, value in usual.items() if name in self.fixed_options}
 
     def measure(
         self,
@@ -552,14 +561,10 @@ def _points_to(
     if decided.get("weights") is Decision.COPY:
         through_victim = any(votes[name].vote for name, m in measurements.items() if m.metric.on == "ancestry")
         return changed if through_victim else "descent"
-    if decided["black-box"] is not Decision.COPY and _marked_weights(measurements, votes):
+    if decided["black-box"] is Decision.COPY:
+        return "behaviour"
+    # Keys alone: they say no more than where each of them is read.
+    found = [m.metric for name, m in measurements.items() if isinstance(m.metric, Mark) and votes[name].vote]
+    if any(mark.needs & (Access.WEIGHTS | Access.LAYERS) for mark in found):
         return changed
-    return "behaviour"
-
-
-def _marked_weights(measurements: Measurements, votes: Mapping[str, Vote]) -> bool:
-    # Whether a key was found that is read of weights or layers.
-    inside = Access.WEIGHTS | Access.LAYERS
-    return any(
-        votes[name].vote and m.metric.needs & inside for name, m in measurements.items() if m.metric.on == "keys"
-    )
+    return "data" if all(mark.of_data for mark in found) else "key"

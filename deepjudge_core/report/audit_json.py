@@ -16,11 +16,13 @@ from deepjudge_core.files.digests import root
 from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.exact import as_number
 from deepjudge_core.judging.fdr import FdrResult, Fleet
+from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import GROUPS, Judge, MetricResult, Setting, Verdict, seen_alike
 from deepjudge_core.judging.keys import Mark
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import matchings
 from deepjudge_core.judging.sequential import ORDER, SequentialResult
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.judging.verdict import Counted
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo, access_names
@@ -34,6 +36,7 @@ from deepjudge_core.report.documents import (
     CaseCounts,
     ControlEntry,
     CountEntry,
+    DrawnEntry,
     FdrEntry,
     FleetEntry,
     GeneratorEntry,
@@ -54,6 +57,7 @@ from deepjudge_core.report.documents import (
 )
 from deepjudge_core.suites.keys import key_digest, names_of
 from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.profile import chosen_otherwise
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import LONGEST_LINE, clean
 from deepjudge_core.version import VERSION
@@ -75,6 +79,7 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
     return AuditReport(
         deepjudge=VERSION,
         made=made or UNSET,
+        chosen=_chosen(report),
         victim=VictimEntry(
             **_model(report.suite.victim.model),
             accuracy=report.suite.accuracy if report.suite.has_cases else None,
@@ -85,7 +90,7 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
             controls=tuple(_control(report, *control) for control in controls),
             match=calibration.match,
             limits=report.limits,
-            notes=(*calibration.notes, *report.doubts),
+            notes=(*calibration.notes, *calibration.derived, *report.doubts),
         ),
         rule=report.rule,
         rule_options=dict(report.rule_options),
@@ -166,7 +171,33 @@ def suite_entry(suite: Suite, metrics: Iterable[Metric]) -> SuiteEntry:
         weights=UNSET if suite.weights is None else _weights(suite.weights, suite.ancestor),
         keys=tuple(_key(name, key, marks.get(name)) for name, key in zip(names_of(suite.keys), suite.keys, strict=True))
         or UNSET,
+        choices=suite.choices or UNSET,
+        challenge=suite.challenge or UNSET,
     )
+
+
+def _chosen(report: AuditOutcome) -> dict[str, Any] | UnsetType:
+    # What is not as in the standard profile. Of the metrics of weights, which depend on the victim, nothing is said.
+    suite, judge = report.suite, report.judge
+    if suite.choices is None:
+        return UNSET
+    standard, settings = JudgeSettings(), judge.settings
+    chosen = chosen_otherwise(suite.choices)
+    pairs = {
+        "rule": (report.rule, standard.rule),
+        "rule_options": (dict(report.rule_options), dict(judge.usual_options)),
+        "groups": (settings.groups, standard.groups),
+        "require_layers": (settings.require_layers, standard.require_layers),
+        "fdr": (settings.fdr, standard.fdr),
+        "metrics": (_compared(judge.metrics), _compared(filter(Offer.of(suite).fits, judge.usual))),
+    }
+    chosen |= {name: theirs for name, (theirs, usual) in pairs.items() if theirs != usual}
+    plainly: dict[str, Any] = json.loads(json.dumps(chosen))
+    return plainly
+
+
+def _compared(metrics: Iterable[Metric]) -> list[str]:
+    return [metric.name for metric in metrics if not metric.of_weights and metric.on != "keys"]
 
 
 def _key(name: str, key: Key, mark: Mark | None) -> KeyEntry:
@@ -237,14 +268,17 @@ def _count(reading: Reading) -> CountEntry:
 
 def _suspect(report: AuditOutcome, result: SuspectResult) -> SuspectEntry:
     verdict, observation = result.verdict, result.observation
+    answers = result.answers() if verdict else None
     model = _model(result.model) if result.model else {"digest": None, "framework": None, "isolation": None}
     return SuspectEntry(
         **model | {"path": result.path},
         accuracy_on_seeds=result.accuracy,
         **verdict_fields(verdict, result.failure),
+        drawn=UNSET if result.drawn is None else DrawnEntry(**verdict_fields(result.drawn, None)),
+        published=result.published or UNSET,
         tested=UNSET if report.fdr is None else _tested(result.tested),
         sequential=UNSET if result.sequential is None else _sequential(result.sequential),
-        **(_layers(report, observation) if observation and verdict else {"layer_map": {}}),
+        **(_layers(report, answers) if answers else {"layer_map": {}}),
         **(_asked(observation) if observation else {}),
         api=_api(report, observation, result.measurements) if observation else UNSET,
         stored=result.stored or UNSET,

@@ -11,6 +11,7 @@ from annotated_types import Ge, MinLen
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.pictures import PICTURES
 from deepjudge_core.settings import Increasing, Matches, Nonzero, OneOrEach, setting
+from deepjudge_core.suites.choices import Order
 from deepjudge_core.suites.inputs import (
     RESIZING,
     TRAINING_KEYS,
@@ -24,7 +25,6 @@ from deepjudge_core.suites.inputs import (
     open_inputs,
 )
 from deepjudge_core.suites.inputs.origin import origin_of
-from deepjudge_core.suites.seeds import Order
 from deepjudge_core.types import Array, Layout
 
 DEFAULT_GENERATORS = ("pgd", "neuron-corners")

@@ -11,6 +11,7 @@ from deepjudge_core.auditing.session import Listener, QueryEvent, Session
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.bundles.commitment import Terms, check_terms
+from deepjudge_core.bundles.register import register_beside
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
 from deepjudge_core.cli.applying import check_base, options_of_each, takes
@@ -18,7 +19,7 @@ from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, show_page, status_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings, ResumeSettings
 from deepjudge_core.cli.nextsteps import after_judge, needs_controls
-from deepjudge_core.cli.sealing import BundleSession, committed
+from deepjudge_core.cli.sealing import BundleSession, committed, register
 from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of, spare
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.errors import UsageError
@@ -109,6 +110,9 @@ class JudgeCommand(Command):
         session = replace(session, listener=heard, kept=kept)
         outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
         outcome = replace(outcome, skipped=found.skipped)
+        runs = register(suite, calibration, judge, outcome, register_beside(self.suite))
+        if bundle:
+            bundle.register = runs
         # Neurons are matched once more for it: only where somebody reads it.
         report = audit_report(outcome, self.kept.made()) if self.json or bundle or forms else None
         report = bundle.dated(report) if report and bundle else report
@@ -125,10 +129,9 @@ class JudgeCommand(Command):
             sys.stdout.write(dump(report))
         elif report and self.json:
             storage.write_bytes(self.json, dump(report).encode())
-        if report and bundle and self.output:
-            seal(bundle, report, self.output, out)
+        sealed = seal(bundle, report, self.output, out) if report and bundle and self.output else None
         if report:
-            exports.write(forms, report, out)
+            exports.write(forms, report, out, sealed)
         if bundle and self.output:
             show_page(self.output, out)
         return status_of(outcome, strict=self.many.strict)
@@ -169,8 +172,10 @@ class JudgeCommand(Command):
     def _bundle(self, suite: Suite, calibration: Calibration, judge: Judge, session: Session) -> BundleSession | None:
         # What keeps to what was committed to, and writes the bundle; None where there is none to write.
         if self.output is None:
-            if self.bundle.key or not self.bundle.observations:
+            if self.bundle.key or self.bundle.victim_commitment or not self.bundle.observations:
                 purpose = "--key signs a bundle" if self.bundle.key else "--without-observations concerns a bundle"
+                if self.bundle.victim_commitment:
+                    purpose = "--victim-commitment becomes part of a bundle"
                 raise UsageError(f"{purpose}, so it needs -o DIR", code="conflict")
             commitment, _ = committed(self.bundle)
             if commitment:
@@ -189,6 +194,7 @@ class JudgeCommand(Command):
 
     def _spare(self, folder: Path) -> None:
         read = [self.suite, self.calibration, self.bundle.commitment, self.bundle.tsa_response, self.bundle.key]
+        read += [self.bundle.victim_commitment, self.bundle.victim_tsa_response]
         for path in [*filter(None, read), *map(Path, self.suspects)]:
             if belongs_to(path, folder):
                 raise UsageError(
