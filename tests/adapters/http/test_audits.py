@@ -16,7 +16,7 @@ from deepjudge_core import Decision, JudgeSettings, Session, Suite, build_suite,
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.session import QueryEvent
 from deepjudge_core.auditing.subject import Subject
-from deepjudge_core.bundles.bundle import Bundle
+from deepjudge_core.bundles.bundle import BundleWriter
 from deepjudge_core.bundles.log import read_log, requests_of
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.models.model import Model
@@ -69,7 +69,7 @@ def test_every_request_stands_in_the_log_of_a_bundle(place: Path) -> None:
         outcome = judge_suspects(suite, calibration, [described(place, api.url())], judge, session=Session(REGISTRY))
     observation = outcome.suspects[0].observation
     assert observation is not None
-    bundle = Bundle(place / "out")
+    bundle = BundleWriter(place / "out")
     bundle.add_suite(suite)
     bundle.add_calibration(calibration, stored=True)
     bundle.add_answer(QueryEvent("suspect", "suspect", observation))
