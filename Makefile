@@ -22,8 +22,8 @@ COVERED = tests/bundles tests/cli tests/components tests/docs tests/golden tests
 help:
 	@echo 'make demo      train small models, save them in three formats, audit the files (writes demo/)'
 	@echo 'make zoo-demo  train a small victim, make controls and steal it in every way, say which thefts an audit sees'
-	@echo 'make check     make lint, and beside it the tests that need neither a framework nor much time: two minutes'
-	@echo 'make test      make lint, and beside it all tests, and what share of the code they reach: a quarter of an hour'
+	@echo 'make check     make lint, and at the same time the tests that need neither a framework nor much time: two minutes'
+	@echo 'make test      make lint, and at the same time all tests, and what share of the code they reach: a quarter of an hour'
 	@echo 'make lint      ruff, mypy, import-linter'
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make docs      write the tables of the documentation from the code'
