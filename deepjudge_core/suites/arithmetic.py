@@ -81,7 +81,7 @@ def _of_generator(suite: Suite, place: int, record: GeneratorRecord, generator: 
         return
     seed_inputs = cases.inputs[suite.rows("clean")][cases.seeds[rows]]
     try:
-        limit = generator.within.limit(record.options)
+        limit = float(generator.within.limit(record.options))
     except (KeyError, TypeError, ValueError):
         yield f"{record.name}: its record does not say how far cases may be from their seeds"
         return
