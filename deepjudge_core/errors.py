@@ -174,6 +174,7 @@ CODES: Mapping[str, str] = {
     "other-inputs": "it takes inputs of another shape than the suite's",
     "cannot-answer": "it was opened, but failed on the suite's inputs",
     "bad-answer": "it answered with NaN or infinity, with the wrong shape, or with an invalid message",
+    "over-budget": "its budget of queries is spent or too small; its answers are kept",
     "timed-out": "it did not open, or did not answer a batch, within --timeout",
     "out-of-memory": "it needed more than --memory",
     "too-much-written": "it wrote more than 1 GiB or 10,000 files",

@@ -36,6 +36,7 @@ from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.sequential import unasked
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict, in_words
+from deepjudge_core.judging.view import View
 from deepjudge_core.models.asking import SameAnswerError
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.naming import option
@@ -107,6 +108,12 @@ def _make_cases(
             "mistakes: expected inputs with labels, found the victim's own answers as labels, which are never wrong",
             code="conflict",
         )
+    if given_challenge and settings.pictures:
+        raise UsageError(
+            "expected cases of any numbers, because what pictures lose would hide what a challenge draws; found "
+            f"{option('pictures', settings.pictures)}",
+            code="conflict",
+        )
     with owner_of(victim, inputs, preprocessing, session) as owner:
         given = owner.inputs
         drawing = given_challenge and given_challenge.of(len(given.x), settings.n)
@@ -155,6 +162,7 @@ def _make_cases(
                 layers=settings.layers,
                 seed=settings.seed,
                 force=settings.force,
+                pictures=settings.pictures,
             )
         if keys:
             suite = asked_keys(suite, owner.model, keys)
@@ -415,7 +423,8 @@ def _ask_one_by_one(
 ) -> SuspectResult:
     result = SuspectResult(suspect.name)
     try:
-        with failing(suspect.name), suspect.labelling(suite, session) as (model, label):
+        with failing(suspect.name), suspect.labelling(suite, session) as asking:
+            model = asking.model
             result = replace(result, model=model)
             if model.digest in {control.model.digest for control in calibration.controls}:
                 raise CalibrationError(f"{model.name}: expected a suspect, found a control; a model cannot be both")
@@ -423,7 +432,8 @@ def _ask_one_by_one(
             if fact:  # which no answer could change
                 nothing: dict[str, Setting] = {group: Setting(None, reason=fact) for group in GROUPS} | unasked(suite)
                 return replace(result, verdict=Verdict(Decision.COPY, "weights", nothing, {}, fact))
-            verdict, sequential = judge.judge_sequentially(suite, calibration, label)
+            view = None if asking.compared is None else View.where(asking.compared, asking.kept)
+            verdict, sequential = judge.judge_sequentially(suite, calibration, asking.label, view)
     except UsageError:
         raise
     except DeepJudgeError as error:

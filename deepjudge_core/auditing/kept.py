@@ -114,7 +114,7 @@ def recalled_suite(
         choice = GeneratorChoice.of(settings, session.registry.generators)
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
-        how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
+        how = (settings.n, settings.order, settings.layers, settings.seed, settings.force, settings.pictures)
         ancestors = [digest_of(path, session) for path in (settings.ancestor, settings.ancestor_base)]
         weights = (settings.weights, settings.sketch, ancestors)
         keys = tuple(map(Path, settings.keys))

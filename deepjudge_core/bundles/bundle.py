@@ -9,7 +9,7 @@ from deepjudge_core.auditing.session import QueryEvent
 from deepjudge_core.bundles.commitment import Commitment, Terms
 from deepjudge_core.bundles.dating import committed_entry
 from deepjudge_core.bundles.environment import describe_environment
-from deepjudge_core.bundles.log import Query, QueryLog, Role, read_log
+from deepjudge_core.bundles.log import Query, QueryLog, Role, read_log, requests_of
 from deepjudge_core.bundles.manifest import (
     CALIBRATION,
     COMMITTED,
@@ -223,6 +223,7 @@ class BundleWriter:
                 stored=stored,
                 observation=observation.digest if observation else None,
                 failure=failure,
+                requests=requests_of(observation.exchange if observation else None),
             )
         )
 

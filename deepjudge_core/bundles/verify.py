@@ -20,7 +20,7 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.bundles.commitment import Commitment, Terms, load_commitment
 from deepjudge_core.bundles.dating import committed_entry
 from deepjudge_core.bundles.environment import Environment
-from deepjudge_core.bundles.log import Query, Role, read_log, time_of
+from deepjudge_core.bundles.log import Query, Role, read_log, requests_of, time_of
 from deepjudge_core.bundles.manifest import (
     CALIBRATION,
     COMMITTED,
@@ -671,7 +671,8 @@ def _of(queries: Sequence[Query], role: str) -> list[Query]:
 
 
 def _is_of(query: Query, answers: Observation, cases: int) -> bool:
-    return (query.observation, query.digest, query.cases) == (answers.digest, answers.model.digest, cases)
+    asked = query.requests == requests_of(answers.exchange)
+    return asked and (query.observation, query.digest, query.cases) == (answers.digest, answers.model.digest, cases)
 
 
 def _differences(

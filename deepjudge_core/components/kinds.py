@@ -85,6 +85,9 @@ class Adapter:
             that it accepts, with the options of ``open`` that it has a parameter for. It runs nothing, and imports no
             framework unless the format cannot be read without one. None if the adapter reads none.
         extra: The framework, if it may be missing, so that this is said before any model is opened.
+        remote: Whether its models answer elsewhere: it opens URLs, and files that only say where. Nothing of such a
+            model runs here, so it is opened in this process; a worker has no network. The author of such a file decides
+            who gets the inputs and which secrets, so it is opened only if it is named, and never as one of a folder.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Adapter:
     general: bool = False
     conversion: Callable[[Path], str | None] | None = None
     weights: Callable[..., StoredWeights] | None = None
+    remote: bool = False
 
     def __post_init__(self) -> None:
         # A text instead of a tuple would claim every file that ends with one of its letters.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
 from deepjudge_core.judging.accuracy import accuracy_on_seeds, is_far
 from deepjudge_core.judging.fitting import metrics_for
-from deepjudge_core.judging.measure import Measurements, measure_by
+from deepjudge_core.judging.measure import Measured, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
+from deepjudge_core.judging.view import View, unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.naming import command, option
 from deepjudge_core.sheets import Cell, Sheet, Shown
@@ -106,6 +107,15 @@ class Calibration(Shown):
             strata=self.strata[:place] + self.strata[place + 1 :],
         )
 
+    def through(self, view: View, suite: Suite) -> "Calibration":
+        """The same controls, of whose answers no more is compared than a view shows.
+
+        Args:
+            view: As much as a suspect shows of itself.
+            suite: The suite.
+        """
+        return _through(self, view, suite)
+
     def shortage(self, metric: str) -> str:
         """Why there are too few values of a metric."""
         if not self.controls:
@@ -113,6 +123,20 @@ class Calibration(Shown):
         reasons = {c[metric].reason for c in self.measurements if metric in c and c[metric].reason}
         why = f" ({'; '.join(sorted(filter(None, reasons)))})" if reasons else ""
         return f"measured on {len(self.values(metric))} controls, expected at least {LEAST_CONTROLS}{why}"
+
+
+# A fleet may have many suspects behind interfaces that show as much: their controls are measured once.
+@lru_cache(maxsize=8)
+def _through(calibration: Calibration, view: View, suite: Suite) -> Calibration:
+    seen = []
+    for control, known in zip(calibration.controls, calibration.measurements, strict=True):
+        metrics = [one.metric for one in known.values() if not one.metric.of_weights and one.metric.on != "keys"]
+        again = measure_by(metrics, suite, control, calibration.match, view=view, control=True)
+        facts = next(iter(again.values()), None)
+        rest = {} if facts is None else {"accuracy": facts.accuracy, "alike": facts.alike}
+        values = {name: again[name] if name in again else replace(one, **rest) for name, one in known.items()}
+        seen.append(Measured(values, suite))
+    return replace(calibration, measurements=tuple(seen))
 
 
 def calibrate(
@@ -203,7 +227,7 @@ def calibrate_by(
     notes += _references(suite, models)
     calibration = Calibration(suite.digest, tuple(models), (), match=match, strata=tuple(model_strata))
     measurements = tuple(
-        measure_by(metrics, suite, model, match, calibration.siblings(without=place))
+        measure_by(metrics, suite, model, match, calibration.siblings(without=place), control=True)
         for place, model in enumerate(models)
     )
     calibration = replace(calibration, measurements=measurements)
@@ -360,8 +384,8 @@ def _one_stratum(control: Observation, one: Stratum | None, other: Stratum | Non
 def _is_same(one: Observation, other: Observation) -> bool:
     if one.model.digest == other.model.digest:
         return True
-    # Models that give labels only may well agree in all of them.
-    exact = all(Access.PROBABILITIES in model.model.access for model in (one, other))
+    # Models that give labels only, or rounded scores, may well agree in all of them.
+    exact = all(Access.PROBABILITIES in model.model.access and not unfit_whole(model) for model in (one, other))
     # Of models with other classes than the victim's, nothing but the digest tells.
     if not exact or one.probabilities is None or other.probabilities is None:
         return False

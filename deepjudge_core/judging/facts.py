@@ -8,6 +8,7 @@ from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.verdict import Verdict
+from deepjudge_core.judging.view import unfit_whole
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation, unsaturated
@@ -47,6 +48,8 @@ def same_model(suite: Suite, suspect: Observation, calibration: Calibration) -> 
     files = same_files(victim.model, suspect.model)
     if files:
         return files
+    if unfit_whole(suspect):  # of what nobody sees, nothing is known
+        return None
     ours, theirs = victim.probabilities, suspect.probabilities
     if ours is None or theirs is None or ours.shape != theirs.shape:
         return None

@@ -20,7 +20,7 @@ from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.guards import guarded, guarded_by_weights
 from deepjudge_core.judging.keys import providers_of
 from deepjudge_core.judging.marks import LEVEL, judge_marks
-from deepjudge_core.judging.measure import Measurement, Measurements, measure_by
+from deepjudge_core.judging.measure import Measured, Measurement, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
@@ -35,6 +35,7 @@ from deepjudge_core.judging.verdict import (
     Setting,
     Verdict,
 )
+from deepjudge_core.judging.view import View
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
@@ -124,7 +125,10 @@ class Judge:
             others = others or settings.require_layers
             check_sequential(self.rule, self.options, settings.budget, others=others)
         elif settings.budget is not None:
-            raise UsageError("a budget needs sequential judging, which asks the cases one by one", code="conflict")
+            raise UsageError(
+                "a budget needs sequential judging, which asks the cases one by one, or a suspect behind an API",
+                code="conflict",
+            )
         if settings.require_layers and not any(metric.group == "white-box" for metric in self.metrics):
             raise UsageError("expected a white-box metric, because layers are required; found none", code="conflict")
         if settings.fdr is not None:
@@ -220,6 +224,7 @@ class Judge:
                     f"{name}: expected neurons matched in the same way as the controls', "
                     f"{calibration.match!r}, found {measurement.match!r}"
                 )
+        calibration = seen_alike(measurements, calibration)
         options = self.options if level is None else {**self.options, "level": level}
         joint = self.settings.groups == "joint"
         marks = {name: m for name, m in measurements.items() if m.metric.on == "keys"}
@@ -332,10 +337,11 @@ class Judge:
         return judge_fleet([None if one is None else partial(at, one) for one in fleet], fdr)
 
     def judge_sequentially(
-        self, suite: Suite, calibration: Calibration, label: Callable[[int], int]
+        self, suite: Suite, calibration: Calibration, label: Callable[[int], int], view: View | None = None
     ) -> tuple[Verdict, SequentialResult | None]:
         """Judge a suspect case by case; see :func:`~deepjudge_core.judging.sequential.judge_sequentially`."""
-        return judge_sequentially(suite, calibration, label, self.rule, self.options, budget=self.settings.budget)
+        budget = self.settings.budget
+        return judge_sequentially(suite, calibration, label, self.rule, self.options, budget=budget, view=view)
 
     def doubts(self, calibration: Calibration) -> tuple[str, ...]:
         """Controls that the rule would call copies if it had the others alone to go by: a line for each.
@@ -359,6 +365,21 @@ class Judge:
                         "independent of the victim? A control that is not hides copies"
                     )
         return tuple(lines)
+
+
+def seen_alike(measurements: Measurements, calibration: Calibration) -> Calibration:
+    """The controls, of whose answers no more is compared than of a suspect's.
+
+    Args:
+        measurements: The suspect's, as they were taken.
+        calibration: The controls.
+    """
+    view = next((measurement.view for measurement in measurements.values()), None)
+    if view is None or not calibration.controls:
+        return calibration
+    if not isinstance(measurements, Measured):
+        raise CalibrationError("expected the measurements of a suspect as they were taken, found some of them")
+    return calibration.through(view, measurements.suite)
 
 
 def judge(

@@ -12,6 +12,7 @@ import scipy  # which loads its parts when they are first used
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.verdict import Verdict
+from deepjudge_core.judging.view import View, unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
@@ -32,6 +33,12 @@ def nearer_model(suite: Suite, suspect: Observation, calibration: Calibration) -
         calibration: The controls; of fewer than two nothing follows.
     """
     known = [control for control in calibration.controls if control.probabilities is not None]
+    view = View.of(suspect)
+    if view is None:
+        known = [control for control in known if not unfit_whole(control)]
+    else:
+        known = [view.through(suite, control)[1] for control in known if not view.unfit(suite, control)]
+        suite, suspect = view.through(suite, suspect)
     if suspect.probabilities is None or len(known) < 2:
         return None
     labels_alone = any(Access.PROBABILITIES not in one.model.access for one in (suite.victim, suspect, *known))

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.gateway import Gateway
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.outputs import Outputs, row_width
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
@@ -128,6 +129,7 @@ class Model(Classifier, Protocol):
         fixed: Numbers that stand in the place of its other inputs, as its user says, by the names of these inputs.
         parameters: How many numbers its weights hold, statistics of normalisation among them; None where the adapter
             does not know, or they are quantised.
+        gateway: What stands between whoever asks it and the model, if that answers elsewhere.
     """
 
     unseen: str | None = None
@@ -139,6 +141,7 @@ class Model(Classifier, Protocol):
     notes: tuple[str, ...] = ()
     independent: bool | None = None
     parameters: int | None = None
+    gateway: Gateway | None = None
 
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""

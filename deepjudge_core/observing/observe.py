@@ -29,6 +29,7 @@ from deepjudge_core.observing.expectation import (
     is_better,
     probes_of,
 )
+from deepjudge_core.observing.gateways import as_described, changes_keys, expect_one_label, observe_through
 from deepjudge_core.observing.keys import answer_keys
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
 from deepjudge_core.observing.outputs import choose_output, only_output, other_classes
@@ -62,8 +63,14 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         ModelError: When the model takes other inputs, cannot be run, or answers nonsense.
         UsageError: When ``asking`` names what does not exist.
     """
-    model = complete(model)
-    asking, layout_notes = _find_layout(model, suite, asking or QuerySettings())
+    model, asking = complete(model), asking or QuerySettings()
+    if model.gateway is not None:
+        return observe_through(model.gateway, model, suite, asking, _observe)
+    return _observe(model, suite, asking)
+
+
+def _observe(model: Model, suite: Suite, asking: QuerySettings) -> Observation:
+    asking, layout_notes = _find_layout(model, suite, asking)
     model, output_notes, doubt = _choose_output(model, suite, asking)
     arranging = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
@@ -126,6 +133,7 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         ModelError: When the model takes other inputs or has other classes; and what is returned, as :func:`ask`.
         UsageError: When ``asking`` names what does not exist.
     """
+    asking = asking if model.gateway is None else as_described(model.gateway, asking)
     model = only_output(model, suite, asking).reading(suite.victim.independent)
     arranging, preprocessing = _arrangement(model, suite, asking), asking.preprocessing or suite.victim.preprocessing
     if arranging.ways and not arranging.given:
@@ -139,7 +147,10 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
 
     def label(row: int) -> int:
         answers, _ = ask(model, inputs[row : row + 1], {}, prepare)
-        return int(answers[0, columns].argmax())
+        shown = answers[0, columns]
+        if model.gateway is not None:
+            expect_one_label(model.gateway, model.name, shown)
+        return int(shown.argmax())
 
     return label
 
@@ -290,7 +301,9 @@ class _Questioner:
             notes = (*self._resized(expected), *answers.notes)
             return replace(answers, inferred=("preprocessing",), notes=notes)
         if given is not None:
-            return replace(answers, notes=(f"its inputs are prepared by {expected.preprocessing}, as requested",))
+            described = self._model.gateway is not None and given is self._model.gateway.expects
+            word = "as its description says" if described else "as requested"
+            return replace(answers, notes=(f"its inputs are prepared by {expected.preprocessing}, {word}",))
         if expected.inferred:
             return replace(answers, inferred=("preprocessing",))
         if not self._telling:
@@ -359,6 +372,8 @@ class _Questioner:
             return None if unmapped else in_classes(answers, order, self._suite.victim.independent)
 
         prepare = self._prepare(answered.preprocessing)
+        if self._model.gateway is not None and changes_keys(self._model.gateway, suite=self._suite, prepare=prepare):
+            unmapped = "its interface changes inputs of the keys"
         try:
             return answer_keys(self._model, self._suite, prepare=prepare, to_classes=to_classes, unmapped=unmapped)
         except ModelError as error:

@@ -168,6 +168,7 @@ class OpeningSettings:
             files that hold it.
         base: The model that a LoRA changes, of which weights alone are read; None for the folder next to the LoRA that
             has its name.
+        budget: How many inputs a model behind an API may be asked; None for as many as its description says.
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
@@ -203,6 +204,17 @@ class OpeningSettings:
         sample="networks.py:make",
     )
     base: str | None = base_setting()
+    budget: Annotated[int, Ge(1)] | None = setting(
+        "most inputs that a suspect behind an API may be asked, those of an interrupted run included",
+        "--budget",
+        default=None,
+        group="model",
+        metavar="N",
+        key="budget",
+        tables=("suspects[]",),
+        sample=2000,
+        commands=("observe", "audit"),
+    )
 
     @property
     def options(self) -> dict[str, Any]:

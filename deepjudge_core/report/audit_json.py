@@ -17,7 +17,7 @@ from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.exact import as_number
 from deepjudge_core.judging.fdr import FdrResult, Fleet
 from deepjudge_core.judging.fitting import Offer
-from deepjudge_core.judging.judge import GROUPS, Judge, MetricResult, Setting, Verdict
+from deepjudge_core.judging.judge import GROUPS, Judge, MetricResult, Setting, Verdict, seen_alike
 from deepjudge_core.judging.keys import Mark
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import matchings
@@ -26,9 +26,11 @@ from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.judging.verdict import Counted
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo, access_names
+from deepjudge_core.models.model import Access
 from deepjudge_core.report import documents
 from deepjudge_core.report.documents import (
     AnyReport,
+    ApiEntry,
     AuditReport,
     CalibrationEntry,
     CaseCounts,
@@ -256,6 +258,7 @@ def _control(
         counted={name: tuple(map(_count, m.readings)) for name, m in measured.items() if m.readings} or UNSET,
         **_layers(report, control),
         **_asked(control),
+        api=_api(report, control),
     )
 
 
@@ -276,6 +279,7 @@ def _suspect(report: AuditOutcome, result: SuspectResult) -> SuspectEntry:
         sequential=UNSET if result.sequential is None else _sequential(result.sequential),
         **(_layers(report, observation) if observation and verdict else {"layer_map": {}}),
         **(_asked(observation) if observation else {}),
+        api=_api(report, observation, result.measurements) if observation else UNSET,
         stored=result.stored or UNSET,
     )
 
@@ -326,6 +330,31 @@ def _asked(observation: Observation) -> dict[str, Any]:
         "tried": observation.tried or UNSET,
         "accuracy_on_probes": UNSET if observation.accuracy is None else observation.accuracy,
     }
+
+
+def _api(
+    report: AuditOutcome, observation: Observation, measurements: Measurements | None = None
+) -> ApiEntry | UnsetType:
+    # Of a suspect, with the distances that its thresholds come from, where those of all answers are others.
+    exchange = observation.exchange
+    if exchange is None:
+        return UNSET
+    rows, suite, calibration = exchange.compared, report.suite, report.calibration
+    seen = calibration if measurements is None else seen_alike(measurements, calibration)
+    names = [metric.name for metric in report.metrics if not metric.of_weights and metric.on != "keys"]
+    controls = {name: tuple(one[name].value for one in seen.measurements if name in one) for name in names}
+    top, digits = exchange.reduction.top, exchange.reduction.digits
+    return ApiEntry(
+        shows="probabilities" if Access.PROBABILITIES in observation.model.access else "labels",
+        top=UNSET if top is None else top,
+        digits=UNSET if digits is None else digits,
+        queries=exchange.ledger.total,
+        requests=len(exchange.ledger),
+        failed=exchange.ledger.failed,
+        price=exchange.ledger.price,
+        compared={name: int(rows[suite.rows(name)].sum()) for name in suite.counts()},
+        controls=UNSET if seen is calibration else controls,
+    )
 
 
 def _setting(setting: Setting) -> SettingEntry:

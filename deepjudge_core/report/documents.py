@@ -301,6 +301,43 @@ class SuiteEntry(Document, frozen=True):
     ) = UNSET
 
 
+class ApiEntry(Document, frozen=True, kw_only=True):
+    """How a model was asked that answers elsewhere."""
+
+    shows: Annotated[Literal["labels", "probabilities"], Meta(description="What it shows of its answers.")]
+    top: Annotated[Positive, Meta(description="How many of the greatest scores it gives; absent: all.")] | UnsetType = (
+        UNSET
+    )
+    digits: (
+        Annotated[Count, Meta(description="To how many decimal places it rounds scores; absent: not.")] | UnsetType
+    ) = UNSET
+    queries: Annotated[Count, Meta(description="How many inputs it answered, those of interrupted runs included.")]
+    requests: Annotated[Count, Meta(description="How many requests were sent.")]
+    failed: Annotated[Count, Meta(description="How many of these got no answer, or none of use.")]
+    price: Annotated[
+        float, Meta(ge=0, description="What the queries cost, in the unit in which the price of one was stated.")
+    ]
+    compared: Annotated[
+        Mapping[str, Count],
+        Meta(description="Each set to its cases that reached the model unchanged: no others are compared."),
+    ]
+    controls: (
+        Annotated[
+            Mapping[str, tuple[Distance | None, ...]],
+            Meta(
+                description=(
+                    "Present only if it does not show all: each metric to the distances of the controls, in their "
+                    "order, if their answers are reduced in the same way. Its thresholds come from these."
+                )
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+Api = Annotated[ApiEntry, Meta(description="Present only if the model answers elsewhere.")] | UnsetType
+
+
 class ControlEntry(Document, frozen=True, kw_only=True):
     """A control."""
 
@@ -325,6 +362,7 @@ class ControlEntry(Document, frozen=True, kw_only=True):
     unsteady: Unsteady = None
     tried: Tried = UNSET
     accuracy_on_probes: OnProbes = UNSET
+    api: Api = UNSET
     counted: (
         Annotated[
             Mapping[str, tuple[CountEntry, ...]],
@@ -599,6 +637,7 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
     unsteady: Unsteady = None
     tried: Tried = UNSET
     accuracy_on_probes: OnProbes = UNSET
+    api: Api = UNSET
     stored: (
         Annotated[
             bool,

@@ -212,6 +212,25 @@ class Suite(Shown):
         counts = {case_set: int(self.rows(case_set).sum()) for case_set in CASE_SETS}
         return {case_set: count for case_set, count in counts.items() if count or case_set != "mistakes"}
 
+    def only(self, rows: Array) -> "Suite":
+        """The suite of some of its cases, for comparing answers; it has a digest of its own.
+
+        Args:
+            rows: ``(n,)`` bool, which of them; with each case its seed.
+        """
+        if rows.all():
+            return self
+        clean = rows[self.rows("clean")]
+        places = np.cumsum(clean) - 1  # of the seeds that stay, among these
+        cases = CaseTable(**{name: values[rows] for name, values in vars(self.cases).items()})
+        seeds = np.where(cases.seeds < 0, cases.seeds, places[cases.seeds])
+        return replace(
+            self,
+            cases=replace(cases, seeds=seeds),
+            seed_indices=self.seed_indices[clean],
+            victim=self.victim.only(rows),
+        )
+
     def seed_outputs(self, activations: Mapping[str, Array]) -> dict[str, Array]:
         """Of each tap's outputs on all cases, those on the clean seeds."""
         rows = self.rows("clean")
@@ -248,6 +267,14 @@ class Suite(Shown):
         beside = tuple(one.weights for one in siblings if one.weights is not None)
         victim = Answers(none, weights=self.victim.weights, ancestor=ancestor, siblings=beside)
         return victim, Answers(none, weights=observation.weights)
+
+
+def answered(suite: Suite, observation: Observation) -> tuple[Suite, Observation]:
+    """The part of a suite that reached a model, and its answers: all of both, unless it answers elsewhere."""
+    exchange = observation.exchange
+    if exchange is None or exchange.compared.all():
+        return suite, observation
+    return suite.only(exchange.compared), observation.only(exchange.compared)
 
 
 def _fixed(array: Array) -> Array:

@@ -39,7 +39,7 @@ from deepjudge_core.cli.sources import (
     spare_folder,
 )
 from deepjudge_core.cli.status import STATUSES
-from deepjudge_core.components.registry import Adapters
+from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.calibration import Calibration
@@ -142,7 +142,7 @@ class AuditCommand(Command):
             UsageError: When anything except its output folder is given as well: two statements of it could differ.
         """
         models = [word for one, typed in words.items() if one.path in (("victim",), ("suspects",)) for word in typed]
-        file = next((word for word in models if word.lower().endswith(".toml")), None)
+        file = next((word for word in models if word.lower().endswith(".toml") and not _describes_model(word)), None)
         if file is None:
             return None
         beside = [word for word in models if word != file]
@@ -235,6 +235,10 @@ class AuditCommand(Command):
             for name, code, other in zip(names, codes[len(groups) + 1 :], others, strict=True)
         ]
         return replace(victim, options=codes[0]), controls, suspects
+
+
+def _describes_model(word: str) -> bool:
+    return load_registry().adapters.is_remote(word)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
 """``deepjudge judge``."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.session import Listener, QueryEvent, Session
@@ -12,7 +14,7 @@ from deepjudge_core.bundles.commitment import Terms, check_terms
 from deepjudge_core.bundles.register import register_beside
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
-from deepjudge_core.cli.applying import check_base, options_of_each
+from deepjudge_core.cli.applying import check_base, options_of_each, takes
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, show_page, status_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings, ResumeSettings
@@ -93,14 +95,15 @@ class JudgeCommand(Command):
         if not (forms or self.json or self.output):
             self.kept.refuse()
         kept, suite = self._kept(), load_suite(self.suite)
-        judge = judge_of(self.judging, session, Offer.of(suite))
-        stored = self.calibration
-        calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         found = expand(self.suspects, session.registry.adapters, self.folders)
         files = found.models
+        judging, opening = self._budgeted(files, session)
+        judge = judge_of(judging, session, Offer.of(suite))
+        stored = self.calibration
+        calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         spare([*files, self.opening.base], [self.json, *forms.values()], models=session.registry.adapters)
         check_base(files, self.opening.base)
-        options = options_of_each(files, self.opening.options, session.registry.adapters)
+        options = options_of_each(files, opening, session.registry.adapters)
         suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]
         bundle = self._bundle(suite, calibration, judge, session)
         heard = _Heard(bundle or session.listener)
@@ -132,6 +135,15 @@ class JudgeCommand(Command):
         if bundle and self.output:
             show_page(self.output, out)
         return status_of(outcome, strict=self.many.strict)
+
+    def _budgeted(self, files: Sequence[str], session: Session) -> tuple[JudgeSettings, Mapping[str, Any]]:
+        # All at once, a budget is one of those suspects that are asked through an API.
+        judging, opening = self.judging, self.opening.options
+        if judging.sequential or judging.budget is None:
+            return judging, opening
+        if not any(takes(file, "budget", session.registry.adapters) for file in files):
+            return judging, opening  # which is refused
+        return replace(judging, budget=None), {**opening, "budget": judging.budget}
 
     def way_on(self) -> str:
         """See the base class."""

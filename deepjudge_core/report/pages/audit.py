@@ -13,6 +13,7 @@ from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
 from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.report.documents import (
+    ApiEntry,
     AuditReport,
     ControlEntry,
     DrawnEntry,
@@ -60,7 +61,7 @@ from deepjudge_core.report.pages.parts import (
     word,
 )
 from deepjudge_core.report.pages.reproducing import commands
-from deepjudge_core.report.pages.similarity import axes_of, ranges_of
+from deepjudge_core.report.pages.similarity import axes_of, distances_of_controls, ranges_of
 from deepjudge_core.report.pages.wording import (
     LONGEST_REASON,
     SIDES,
@@ -376,13 +377,15 @@ def _distances(report: AuditReport) -> Iterator[Section]:
         definitions(metrics),
     ]
     figures = []
+    reduced = [suspect for suspect in report.suspects if suspect.api and suspect.api.controls]
+    seen = reduced[0] if reduced and len(reduced) == len(report.suspects) and _see_alike(reduced) else None
     for place, metric in enumerate(metrics):
         suspects = [
             charts.Mark(value, label, suspect.decision)
             for suspect, label in zip(report.suspects, labels, strict=True)
             if (value := value_of(suspect, metric)) is not None
         ]
-        rows = _by_stratum(controls, metric)
+        rows = _by_stratum(controls, distances_of_controls(report, metric, seen))
         if suspects or rows:
             thresholds = thresholds_of(report.suspects, metric)
             svg = charts.strip(f"strip-{place}", metric, suspects, rows, thresholds)
@@ -400,6 +403,12 @@ def _of_distances(report: AuditReport) -> dict[str, MetricEntry]:
 def _legend(report: AuditReport) -> Iterator[str]:
     if report.calibration.controls:
         yield "Hollow marks are controls, with a row and a shape for each kind (stratum)."
+    reduced = [suspect for suspect in report.suspects if suspect.api and suspect.api.controls]
+    if reduced and not (len(reduced) == len(report.suspects) and _see_alike(reduced)):
+        yield (
+            "Some suspects show less of their answers than the controls. Their thresholds come from other distances of "
+            "the controls than those in the figure."
+        )
     yield ("Filled marks are suspects: squares for copies, circles for no sign of copying, diamonds for undecided.")
     if _has_thresholds(report):
         yield (
@@ -427,10 +436,13 @@ def _suspect_labels(report: AuditReport) -> list[str]:
     ]
 
 
-def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Row]:
+def _see_alike(suspects: Sequence[SuspectEntry]) -> bool:
+    return all(one.api and suspects[0].api and one.api.controls == suspects[0].api.controls for one in suspects)
+
+
+def _by_stratum(controls: Sequence[ControlEntry], values: Sequence[float | None]) -> list[charts.Row]:
     strata: dict[str, list[float]] = {}
-    for control in controls:
-        value = control.metrics.get(metric)
+    for control, value in zip(controls, values, strict=True):
         if value is not None:
             strata.setdefault(control.stratum or _UNKNOWN, []).append(value)
     return [charts.Row(stratum, values) for stratum, values in sorted(strata.items())]
@@ -440,11 +452,11 @@ def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Ro
 
 
 def _suspects(report: AuditReport) -> Iterator[Section]:
-    numbered, ranges, names = _ranked(report), ranges_of(report), _names(report)
+    numbered, names = _ranked(report), _names(report)
     many = len(numbered) > MANY
     parts, shown, any_radar = [], 0, False
     for place, suspect in numbered:
-        blocks = list(_of_suspect(suspect, ranges, place))
+        blocks = list(_of_suspect(suspect, ranges_of(report, suspect), place))
         if many and suspect.digest:
             blocks.insert(0, Paragraph(("SHA-256: ", Name(suspect.digest))))
         if not blocks:
@@ -720,10 +732,24 @@ def _how_asked(report: AuditReport) -> Iterator[Line]:
     said: dict[str, list[str]] = {}
     for model in models:
         claimed = [CLAIMED] if _is_claimed(model) else []
-        for note in [*claimed, *model.notes, *filter(None, [model.unsteady])]:
+        asked = [_through_api(model.api)] if model.api else []
+        for note in [*claimed, *asked, *model.notes, *filter(None, [model.unsteady])]:
             said.setdefault(note, []).append(base(model.path))
     for note, names in said.items():
         yield (*_listed(list(dict.fromkeys(names))), f": {note}")
+
+
+def _through_api(api: ApiEntry) -> str:
+    shown = ["labels alone"] if api.shows == "labels" else []
+    shown += [f"the {api.top} greatest scores"] if api.top else []
+    shown += [f"scores rounded to {counted(api.digits, 'decimal place')}"] if api.digits is not UNSET else []
+    price = f", at a price of {api.price:g}" if api.price else ""
+    failed = f" ({api.failed} of them failed)" if api.failed else ""
+    said = f"asked through an API: {api.queries:,} queries in {api.requests:,} requests{failed}{price}"
+    return f"{said}; it shows {', '.join(shown)}" + (_ALIKE if api.controls else "") if shown else said
+
+
+_ALIKE = ". Its thresholds come from the answers of the controls, reduced in the same way"
 
 
 def _with(options: Json) -> Iterator[str | Name]:
