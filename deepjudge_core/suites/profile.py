@@ -18,7 +18,6 @@ def choices_of(settings: SuiteSettings) -> Choices:
         seed=settings.seed,
         pictures=settings.pictures,
         force=settings.force,
-        pictures=settings.pictures,
     )
 
 
