@@ -16,13 +16,13 @@ COVERED = tests/bundles tests/cli tests/components tests/docs tests/golden tests
 	tests/auditing/test_subject.py tests/conformance/test_broken_schemes.py tests/test_architecture.py \
 	tests/test_errors.py tests/test_text.py
 
-.PHONY: help demo zoo-demo check test lint format docs site picture clean
+.PHONY: help demo zoo-demo check test quick-tests all-tests compiled lint format docs site picture clean
 
 help:
 	@echo 'make demo      train small models, save them in three formats, audit the files (writes demo/)'
 	@echo 'make zoo-demo  train a small victim, make controls and steal it in every way, say which thefts an audit sees'
-	@echo 'make check     make lint, then the tests that need neither a framework nor much time: two minutes'
-	@echo 'make test      make lint, then all tests, and what share of the code they reach: a quarter of an hour'
+	@echo 'make check     make lint, and at the same time the tests that need neither a framework nor much time: two minutes'
+	@echo 'make test      make lint, and at the same time all tests, and what share of the code they reach: a quarter of an hour'
 	@echo 'make lint      ruff, mypy, import-linter'
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make docs      write the tables of the documentation from the code'
@@ -37,10 +37,21 @@ demo: $(INSTALLED)
 zoo-demo: $(INSTALLED)
 	$(BIN)/python examples/zoo_demo.py
 
-check: lint
+# mypy, of one process, runs beside the tests.
+check: $(INSTALLED)
+	$(MAKE) -j 2 lint quick-tests
+
+test: $(INSTALLED)
+	$(MAKE) -j 2 lint all-tests
+
+# Where Python may not keep what it compiled, each of the hundreds of processes that tests start would compile all modules.
+compiled: $(INSTALLED)
+	$(BIN)/python -m compileall -q deepjudge_core adapters plugins tests/support
+
+quick-tests: compiled
 	$(PYTEST) --without-frameworks -m 'not slow' -r fE
 
-test: lint
+all-tests: compiled
 	$(PYTEST) $(COVERED) --cov --cov-report=
 	$(PYTEST) $(addprefix --ignore=,$(COVERED))
 

@@ -171,7 +171,7 @@ CODES: Mapping[str, str] = {
     "no-sandbox": "--require-sandbox was given, and this system does not have the full sandbox",
     "cannot-open": "its adapter refused it, or the framework could not read it",
     "no-weights": "its weights cannot be read without running it, or nothing of them can be compared",
-    "other-inputs": "it takes inputs of another shape than the suite's",
+    "other-inputs": "it takes inputs of another shape than the suite's, and resized ones tell nothing",
     "cannot-answer": "it was opened, but failed on the suite's inputs",
     "bad-answer": "it answered with NaN or infinity, with the wrong shape, or with an invalid message",
     "over-budget": "its budget of queries is spent or too small; its answers are kept",

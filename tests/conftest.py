@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from commands import cli  # noqa: F401
+from hypothesis import HealthCheck, settings
 from models import Zoo
 from snapshots import Snapshots
 
@@ -15,6 +16,9 @@ from deepjudge_core.components.registry import Registry
 
 # The models are tiny: threads that wait for one another take many times longer than one. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How busy the machine is says nothing of an example.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 # Reports say when they were made: so two of the same audit are the same.
 os.environ.setdefault("SOURCE_DATE_EPOCH", "1770000000")
 
@@ -32,6 +36,13 @@ FRAMEWORKS = {
     ),
     *("skl2onnx", "tensorflow", "tf2onnx", "tf_keras", "torch", "torchao", "transformers"),
 }
+
+# Files of half a minute and more, longest first.
+LONG = (
+    *("adapters/test_formats.py", "zoo/test_zoo_real.py", "auditing/test_real_victims.py", "examples/test_zoo_demo.py"),
+    *("docs/test_tutorials.py", "conformance/test_matrix.py", "examples/test_examples.py", "sandbox/hostile/"),
+    *("zoo/test_zoo.py", "plugins/test_attacks.py", "auditing/test_killing.py"),
+)
 
 
 class _FinderWithoutFrameworks:
@@ -62,7 +73,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (_place(item), item.get_closest_marker("slow") is None))
+
+
+def _place(item: pytest.Item) -> int:
+    # A worker takes a file as a whole.
+    return next((place for place, part in enumerate(LONG) if part in item.nodeid), len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -202,7 +202,9 @@ class Description(Document, frozen=True, kw_only=True):
     @property
     def asks_by(self) -> Protocol:
         """The protocol, as it is said or as the URL shows."""
-        return self.protocol or next(protocol for part, protocol in _OF_URLS if part in self.url)
+        if self.protocol is not UNSET:
+            return self.protocol
+        return next(protocol for part, protocol in _OF_URLS if part in self.url)
 
     @property
     def encodes(self) -> Encoding:

@@ -340,11 +340,13 @@ class HttpModel(Model):
         store = Store(name, _place(described))
         self.name, self.files = name, dict(files)
         self.digest = next(iter(files.values()), "") or described.identity
-        self.gateway = ApiGateway(described, protocol, store, name=name, budget=budget or described.budget or None)
+        self._gateway = self.gateway = ApiGateway(
+            described, protocol, store, name=name, budget=budget or described.budget or None
+        )
         try:
             self._look(described, protocol, expected)
         except BaseException as error:
-            self.gateway.close()
+            self._gateway.close()
             if isinstance(error, BadAnswerError):
                 raise named(name, error) from None
             raise
@@ -353,10 +355,10 @@ class HttpModel(Model):
 
     def _look(self, described: Description, protocol: Protocol, expected: InputSpec | None) -> None:
         # What it takes and gives, as it says itself, or its answer to one input shows.
-        facts, name = protocol.facts(self.gateway.record), self.name
+        facts, name = protocol.facts(self._gateway.record), self.name
         dtype = "uint8" if described.encodes != "array" else facts.dtype
         usual = Preprocessing(_WHITE) if dtype == "uint8" else None
-        self.gateway.learn(replace(facts, dtype=dtype), described.prepared or usual)
+        self._gateway.learn(replace(facts, dtype=dtype), described.prepared or usual)
         shape = described.shape or facts.shape or (expected.shape if expected else None)
         if shape is None:
             raise ModelError(
@@ -367,17 +369,17 @@ class HttpModel(Model):
         if described.encodes != "array":
             with prefixed(name):
                 channel_axis(self._blank().shape[1:], layout)
-        self.classes = count_of(described) or facts.classes or self.gateway.classes_shown(self._blank())
+        self.classes = count_of(described) or facts.classes or self._gateway.classes_shown(self._blank())
         protocol.reader = replace(protocol.reader, classes=self.classes)
 
     @property
     def access(self) -> Access:  # type: ignore[override]  # its first answers tell
         """See :class:`Model`."""
-        return Access.LABELS if self.gateway.gives_labels else Access.BLACK_BOX
+        return Access.LABELS if self._gateway.gives_labels else Access.BLACK_BOX
 
     def predict(self, x: Array) -> Array:
         """See :class:`Model`."""
-        return self.gateway.scores(x)
+        return self._gateway.scores(x)
 
     def activations(self, x: Array, layers: Sequence[str]) -> dict[str, Array]:
         """See :class:`Model`."""

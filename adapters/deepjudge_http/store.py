@@ -10,6 +10,7 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.gateway import DIGEST, Ledger
+from deepjudge_core.types import Array
 from deepjudge_http.answers import Shown
 
 _VERSION = 1
@@ -164,5 +165,5 @@ class Store:
         self._base.close()
 
 
-def _digests(values: Sequence[bytes]) -> np.ndarray:  # type: ignore[type-arg]
+def _digests(values: Sequence[bytes]) -> Array:
     return np.frombuffer(b"".join(values), np.uint8).reshape(len(values), DIGEST)

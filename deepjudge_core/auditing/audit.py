@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from deepjudge_core.auditing.kept import recalled, recalled_suite
 from deepjudge_core.auditing.marked import asked_keys, suite_with_keys
@@ -48,6 +48,7 @@ from deepjudge_core.suites.generation import generate_suite
 from deepjudge_core.suites.inputs import Offered
 from deepjudge_core.suites.keys import load_keys
 from deepjudge_core.suites.labels import has_several
+from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.profile import choices_of
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
@@ -253,13 +254,12 @@ def judge_suspects(
             failed to.
 
     Raises:
-        UsageError: For a suspect that is to be asked for what the suite does not have.
+        UsageError: When all suspects are to be asked for what the suite does not have; a single one fails.
     """
     session = session or Session()
     subjects = [_as_suspect(Subject.of(suspect), session) for suspect in suspects]
-    for subject in subjects:
-        subject.check(suite)
-    claimed = [subject.stored for subject in subjects]
+    _check_some(subjects, suite)
+    claimed = [subject.claimed for subject in subjects]
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
     if judge.settings.sequential and suite.challenge:
@@ -280,7 +280,7 @@ def judge_suspects(
             result = replace(found, stored=stored and found.model is not None, published=subject.query.published)
             # All together are judged once more: what is said of one alone would not hold.
             result = result if together else _apart(_explained(result, suite, calibration), drawing)
-            results.append(result)
+            results.append(_without_arrays(result, subject))
             said = "answered" if together and result.verdict else in_words(result.decision, result.points_to)
             turn(subject, said)
     if judge.settings.sequential:
@@ -331,8 +331,9 @@ def audit(
     judge = judge.fitted(session.registry, Offer.of(suite))
     session.listener.on_judge(judge)
     session.listener.on_suite(suite)
-    for subject in (*independents, *accused):
+    for subject in independents:
         subject.check(suite)
+    _check_some(accused, suite)
     calibration = ask_controls(suite, independents, settings.calibration, metrics=judge.metrics, session=session)
     session.listener.on_calibration(calibration)
     return judge_suspects(suite, calibration, accused, judge, session=session)
@@ -351,6 +352,20 @@ def offer_of(settings: SuiteSettings, session: Session, *, cases: bool) -> Offer
     return Offer(makes, cases, settings.weights or ancestor or not cases, ancestor, cases)
 
 
+def _check_some(suspects: Sequence[Subject], suite: Suite) -> None:
+    # Before any is asked: what fits none of them is a mistake of the command. One that does not fit fails alone.
+    refused = list[UsageError]()
+    for suspect in suspects:
+        try:
+            suspect.check(suite)
+        except UsageError as error:
+            refused.append(error)
+        else:
+            return
+    if refused:
+        raise refused[0]
+
+
 def _each(
     suite: Suite, calibration: Calibration, judge: Judge, subjects: Sequence[Subject], session: Session
 ) -> Iterator[SuspectResult]:
@@ -360,12 +375,25 @@ def _each(
         return
     with contextlib.closing(answer_each(subjects, suite, session)) as answering:
         for subject, answer in zip(subjects, answering, strict=True):
-            yield _judge_one(suite, calibration, judge, subject, answer, session)
+            yield judge_one(suite, calibration, judge, subject, answer, session)
 
 
-def _judge_one(
+def judge_one(
     suite: Suite, calibration: Calibration, judge: Judge, suspect: Subject, answer: Answer, session: Session
 ) -> SuspectResult:
+    """Let a suspect answer, and judge it by its distances alone; what fails is its result.
+
+    Args:
+        suite: The suite.
+        calibration: The controls.
+        judge: By what.
+        suspect: Who.
+        answer: Lets it answer.
+        session: Who hears of its answers.
+
+    Raises:
+        UsageError: For an impossible value of a rule's option.
+    """
     try:
         observation = answer()
     except DeepJudgeError as error:
@@ -397,12 +425,23 @@ def _explained(result: SuspectResult, suite: Suite, calibration: Calibration) ->
     # What is known of a suspect beside its distances: that it is the victim, or a copy of another model.
     if result.verdict is None or result.observation is None:
         return result
-    fact = same_model(suite, result.observation, calibration)
+    try:
+        observation = cast(Observation, result.answers())
+    except DeepJudgeError as error:
+        return replace(result, verdict=None, failure=str(error))
+    fact = same_model(suite, observation, calibration)
     if fact:
         return replace(result, verdict=established(result.verdict, fact))
     if result.decision is not Decision.COPY:
         return result
-    return replace(result, verdict=explained(result.verdict, nearer_model(suite, result.observation, calibration)))
+    return replace(result, verdict=explained(result.verdict, nearer_model(suite, observation, calibration)))
+
+
+def _without_arrays(result: SuspectResult, suspect: Subject) -> SuspectResult:
+    # Of a thousand suspects, the answers would not be in memory together.
+    if result.observation is None or suspect.again is None:
+        return result
+    return replace(result, observation=result.observation.without_arrays(), again=suspect.again)
 
 
 def _apart(result: SuspectResult, drawing: DrawnJudge | None) -> SuspectResult:
@@ -422,6 +461,10 @@ def _ask_one_by_one(
     suite: Suite, calibration: Calibration, judge: Judge, suspect: Subject, session: Session
 ) -> SuspectResult:
     result = SuspectResult(suspect.name)
+    try:
+        suspect.check(suite)
+    except UsageError as error:
+        return replace(result, failure=str(error))
     try:
         with failing(suspect.name), suspect.labelling(suite, session) as asking:
             model = asking.model

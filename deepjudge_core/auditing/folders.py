@@ -21,6 +21,7 @@ SkipCode = Literal[
     "hidden",
     "link",
     "not-a-file",
+    "other-inputs",
     "own-file",
     "part-of-model",
     "pickle",
@@ -38,6 +39,7 @@ SKIPPED: Mapping[SkipCode, str] = {
     "cannot-read": "files and folders that cannot be read",
     "part-of-model": "files that hold another model's weights",
     "own-file": "deepjudge's own files",
+    "other-inputs": "models that take other inputs than the suite's",
     "unknown-format": "files that no installed adapter reads",
 }
 """Why a file is skipped, in the words of the line that lists such files."""

@@ -78,6 +78,8 @@ class Subject(abc.ABC):
 
     stored: ClassVar[bool] = False
     """Whether it answered before, and only what is stored of that is read."""
+    claimed: ClassVar[bool] = False
+    """Whether somebody else stored that, or may have: then the report says that it is a claim."""
 
     @staticmethod
     def of(
@@ -141,6 +143,11 @@ class Subject(abc.ABC):
             DeepJudgeError: When they cannot be read; a :class:`~deepjudge_core.errors.ModelError` of the code
                 ``no-weights`` for a format of which they never can.
         """
+
+    @property
+    def again(self) -> Answer | None:
+        """What reads its answers again, and finds the same; None where they have to be held."""
+        return None
 
     @abc.abstractmethod
     def answering(self, suite: Suite, session: Session) -> contextlib.AbstractContextManager[Answer]:
@@ -350,8 +357,9 @@ class ModelFile(_Openable):
 
 
 @dataclass(frozen=True)
-class _Stored(Subject):
-    # What answered before.
+class Stored(Subject):
+    """What answered before."""
+
     stored = True
 
     @abc.abstractmethod
@@ -392,7 +400,7 @@ class _Stored(Subject):
 
 
 @dataclass(frozen=True)
-class ObservationFile(_Stored):
+class ObservationFile(Stored):
     """What a model answered, in a file.
 
     Attributes:
@@ -400,6 +408,8 @@ class ObservationFile(_Stored):
     """
 
     path: str | Path
+
+    claimed: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -437,7 +447,7 @@ class _Refused(ObservationFile):
 
 
 @dataclass(frozen=True)
-class KnownAnswers(_Stored):
+class KnownAnswers(Stored):
     """What a model answered, in memory.
 
     Attributes:
@@ -445,6 +455,8 @@ class KnownAnswers(_Stored):
     """
 
     observation: Observation
+
+    claimed: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -470,6 +482,7 @@ def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> 
             answer: Answer
             try:
                 with failing(subject.name):
+                    subject.check(suite)
                     answer = partial(_answered, subject.name, ahead.enter_context(subject.answering(suite, session)))
             except DeepJudgeError as error:
                 answer = partial(_fail, error)
@@ -504,7 +517,8 @@ def turns(doing: str, subjects: Sequence[Subject], what: str) -> Iterator[Callab
 
         def turn(subject: Subject, outcome: str) -> None:
             counts = not (asked and subject.stored)
-            advance(int(counts), progress.Finished(f"{subject.name}: {outcome}"))
+            # What takes no time is worth no line of its own.
+            advance(int(counts), progress.Finished(f"{subject.name}: {outcome}") if asked else "")
 
         yield turn
 

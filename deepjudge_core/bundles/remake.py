@@ -34,7 +34,7 @@ def remade(suite: Suite, victim: Subject, inputs: Offered, session: Session) -> 
     """
     if suite.choices is None:
         raise UsageError("expected a suite that says how it was asked for, found one that does not", code="conflict")
-    given = suite.challenge and Given(suite.challenge.value, suite.challenge.commitment)
+    given = None if suite.challenge is None else Given(suite.challenge.value, suite.challenge.commitment)
     return make_suite(victim, inputs, settings_of(suite.choices), challenge=given, session=session)
 
 

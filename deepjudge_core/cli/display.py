@@ -445,8 +445,8 @@ def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str,
         verdict = result.verdict
         if result.drawn:
             drawn = in_words(result.drawn.decision, result.drawn.points_to)
-            why = f": {result.drawn.reason}" if result.drawn.reason else ""
-            yield result.path, f"by the drawn cases alone: {drawn}{why}"
+            because = f": {result.drawn.reason}" if result.drawn.reason else ""
+            yield result.path, f"by the drawn cases alone: {drawn}{because}"
         unsteady = result.observation.unsteady if result.observation else None
         if unsteady and not (verdict and unsteady in (verdict.reason or "")):
             yield result.path, unsteady

@@ -49,7 +49,9 @@ def status_of(report: AuditOutcome, *, strict: bool = False) -> int:
     """
     decisions = {result.decision for result in report.suspects}
     failed = Decision.FAILED in decisions or any(r.errors for r in report.suspects) or has_failed(report.calibration)
-    skipped = any(one.code != "part-of-model" for one in report.skipped)
+    # What fits another suite is no matter of this one.
+    missed = (one for one in report.skipped if one.code != "other-inputs" or one.unjudged)
+    skipped = any(one.code != "part-of-model" for one in missed)
     if strict and (failed or skipped):
         return FAILED
     if Decision.COPY in decisions:

@@ -12,7 +12,7 @@ from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.files import digests, storage
 from deepjudge_core.models.layouts import shapes_of
-from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, complete
+from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, Origin, complete
 from deepjudge_core.models.network import Network
 from deepjudge_core.text import is_url
 
@@ -51,6 +51,8 @@ def open_model(
         return complete(source)
     with progress.task(f"opening {label}", 1):
         opened = open_by(chosen, source, label, expected, options)
+        if isinstance(opened, BatchedModel):
+            opened.origin = Origin(source, chosen.name, options)
         if isinstance(source, Path) and isinstance(opened, BatchedModel):
             opened.files = _files(source, chosen, opened.digest)
         return opened

@@ -402,11 +402,18 @@ def load_registry(extra: Mapping[str, object] | None = None) -> Registry:
             over has named them: their metrics are taken by default, as those of this distribution.
     """
     plugins: list[Plugin] = []
+    distributions: dict[int, tuple[str, str]] = {}
     for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: (e.name, e.value)):
-        dist = point.dist
-        distribution = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
-        foreign = dist is None or dist.name != hookspecs.PROJECT
-        plugins.append(replace(_load(point, distribution), foreign=foreign))
+        name: str | None = None
+        distribution = "an unknown distribution"
+        if point.dist:
+            # Its metadata are parsed anew each time that they are asked for, which takes most of the time here.
+            if id(point.dist) not in distributions:
+                metadata = point.dist.metadata
+                distributions[id(point.dist)] = metadata["Name"], metadata["Version"]
+            name, version = distributions[id(point.dist)]
+            distribution = f"{name} {version}"
+        plugins.append(replace(_load(point, distribution), foreign=name != hookspecs.PROJECT))
     for name, plugin in (extra or {}).items():
         plugins.append(_collect(name, "this program", plugin))
     return Registry(tuple(plugins))

@@ -54,7 +54,7 @@ def accuracy_on_seeds(suite: Suite, observation: Observation) -> Accuracy | None
     if observation.probabilities is None:
         return None
     suite, observation = answered(suite, observation)
-    right = _right(suite, observation.probabilities.argmax(axis=1))
+    right = _right(suite, _labels(observation))
     return Accuracy(int(right.sum()), len(right), suite.label_origin != "inputs")
 
 
@@ -69,7 +69,7 @@ def errs_alike(suite: Suite, observation: Observation) -> Array | None:
         return None
     suite, observation = answered(suite, observation)
     rows = suite.rows("adversarial")
-    own, victim = observation.probabilities.argmax(axis=1), suite.victim.probabilities.argmax(axis=1)
+    own, victim = _labels(observation), _labels(suite.victim)
     alike: Array = (own[rows] == victim[rows]) & _right(suite, own)[suite.cases.seeds[rows]]
     return alike
 
@@ -146,3 +146,10 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
             "victim's"
         )
     return None
+
+
+def _labels(observation: Observation) -> Array:
+    if observation.probabilities is None:
+        raise ValueError("expected probabilities, found none")
+    labels: Array = observation.probabilities.argmax(axis=1)
+    return labels

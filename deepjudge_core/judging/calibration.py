@@ -14,9 +14,9 @@ from deepjudge_core.components.strata import Stratum, two_groups
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
-from deepjudge_core.judging.accuracy import accuracy_on_seeds, is_far
+from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, is_far
 from deepjudge_core.judging.fitting import metrics_for
-from deepjudge_core.judging.measure import Measured, Measurements, measure_by
+from deepjudge_core.judging.measure import Measured, Measurements, accuracy_of, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
 from deepjudge_core.judging.view import View, unfit_whole
@@ -76,15 +76,28 @@ class Calibration(Shown):
 
     def values(self, metric: str) -> Array:
         """``(n,)`` float64 values of a metric over the controls that it could be measured on."""
-        return np.array([self.measurements[place][metric].value for place in self.places(metric)], dtype=np.float64)
+        return self._column(metric)[1].copy()  # rules are anybody's code
 
     def places(self, metric: str) -> tuple[int, ...]:
         """The places of the controls that a metric could be measured on."""
-        return tuple(
-            place
-            for place, control in enumerate(self.measurements)
-            if metric in control and control[metric].value is not None
-        )
+        return self._column(metric)[0]
+
+    @cached_property
+    def accuracies(self) -> tuple[Accuracy | None, ...]:
+        """Of each control its accuracy on the seeds; None where it is not known."""
+        return tuple(map(accuracy_of, self.measurements))
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[tuple[int, ...], Array]]:
+        # Of each metric that was asked for: many suspects are judged by the same controls.
+        return {}
+
+    def _column(self, metric: str) -> tuple[tuple[int, ...], Array]:
+        if metric not in self._columns:
+            values = [one[metric].value if metric in one else None for one in self.measurements]
+            places = tuple(place for place, value in enumerate(values) if value is not None)
+            self._columns[metric] = places, np.array([values[place] for place in places], dtype=np.float64)
+        return self._columns[metric]
 
     def siblings(self, without: int | None = None) -> tuple[Observation, ...]:
         """The controls that come from the victim's ancestor and show their weights.
@@ -100,12 +113,18 @@ class Calibration(Shown):
 
     def without(self, place: int) -> "Calibration":
         """The same but for one control, by its place."""
-        return replace(
+        others = replace(
             self,
             controls=self.controls[:place] + self.controls[place + 1 :],
             measurements=self.measurements[:place] + self.measurements[place + 1 :],
             strata=self.strata[:place] + self.strata[place + 1 :],
         )
+        # Not gathered from all others again: each of hundreds is left out in turn.
+        for metric, (places, values) in self._columns.items():
+            kept = np.array(places, dtype=int) != place
+            moved = tuple(other - (other > place) for other in places if other != place)
+            others._columns[metric] = moved, values[kept]
+        return others
 
     def through(self, view: View, suite: Suite) -> "Calibration":
         """The same controls, of whose answers no more is compared than a view shows.
@@ -133,8 +152,11 @@ def _through(calibration: Calibration, view: View, suite: Suite) -> Calibration:
         metrics = [one.metric for one in known.values() if not one.metric.of_weights and one.metric.on != "keys"]
         again = measure_by(metrics, suite, control, calibration.match, view=view, control=True)
         facts = next(iter(again.values()), None)
-        rest = {} if facts is None else {"accuracy": facts.accuracy, "alike": facts.alike}
-        values = {name: again[name] if name in again else replace(one, **rest) for name, one in known.items()}
+        rest = {
+            name: one if facts is None else replace(one, accuracy=facts.accuracy, alike=facts.alike)
+            for name, one in known.items()
+        }
+        values = {name: again.get(name, one) for name, one in rest.items()}
         seen.append(Measured(values, suite))
     return replace(calibration, measurements=tuple(seen))
 
@@ -384,10 +406,14 @@ def _one_stratum(control: Observation, one: Stratum | None, other: Stratum | Non
 def _is_same(one: Observation, other: Observation) -> bool:
     if one.model.digest == other.model.digest:
         return True
-    # Models that give labels only, or rounded scores, may well agree in all of them.
-    exact = all(Access.PROBABILITIES in model.model.access and not unfit_whole(model) for model in (one, other))
     # Of models with other classes than the victim's, nothing but the digest tells.
-    if not exact or one.probabilities is None or other.probabilities is None:
+    if one.probabilities is None or other.probabilities is None:
+        return False
+    # The first case tells most models apart, of which there may be hundreds.
+    if len(one.probabilities) and float(np.abs(one.probabilities[0] - other.probabilities[0]).max()) >= _SAME:
+        return False
+    # Models that give labels only, or rounded scores, may well agree in all of them.
+    if not all(Access.PROBABILITIES in model.model.access and not unfit_whole(model) for model in (one, other)):
         return False
     if float(np.abs(one.probabilities - other.probabilities).max()) >= _SAME:
         return False

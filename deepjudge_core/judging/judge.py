@@ -18,7 +18,7 @@ from deepjudge_core.judging.exact import LOG10_LEVEL, exact
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.guards import guarded, guarded_by_weights
-from deepjudge_core.judging.keys import providers_of
+from deepjudge_core.judging.keys import Mark, providers_of
 from deepjudge_core.judging.marks import LEVEL, judge_marks
 from deepjudge_core.judging.measure import Measured, Measurement, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
@@ -561,14 +561,10 @@ def _points_to(
     if decided.get("weights") is Decision.COPY:
         through_victim = any(votes[name].vote for name, m in measurements.items() if m.metric.on == "ancestry")
         return changed if through_victim else "descent"
-    if decided["black-box"] is not Decision.COPY and _marked_weights(measurements, votes):
+    if decided["black-box"] is Decision.COPY:
+        return "behaviour"
+    # Keys alone: they say no more than where each of them is read.
+    found = [m.metric for name, m in measurements.items() if isinstance(m.metric, Mark) and votes[name].vote]
+    if any(mark.needs & (Access.WEIGHTS | Access.LAYERS) for mark in found):
         return changed
-    return "behaviour"
-
-
-def _marked_weights(measurements: Measurements, votes: Mapping[str, Vote]) -> bool:
-    # Whether a key was found that is read of weights or layers.
-    inside = Access.WEIGHTS | Access.LAYERS
-    return any(
-        votes[name].vote and m.metric.needs & inside for name, m in measurements.items() if m.metric.on == "keys"
-    )
+    return "data" if all(mark.of_data for mark in found) else "key"

@@ -53,7 +53,7 @@ class JudgeSettings:
         key="name",
         tables=("rule",),
         components="rules",
-        commands=("judge", "audit", "commit"),
+        commands=("judge", "audit", "commit", "fleet"),
     )
     rule_options: Mapping[str, Any] | None = setting(
         "option of the rule, such as alpha.jsd=0.8 or bound=mean",
@@ -90,7 +90,7 @@ class JudgeSettings:
         key="fdr",
         tables=("rule",),
         sample=0.05,
-        commands=("judge", "audit", "commit"),
+        commands=("judge", "audit", "commit", "fleet"),
     )
     sequential: bool = setting(
         "ask the adversarial cases one by one, for their labels alone, and stop as soon as the "

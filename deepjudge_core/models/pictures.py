@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def channel_axis(shape: tuple[int, ...], layout: Layout | None) -> int | None:
     return places[-1]
 
 
-def _image():  # type: ignore[no-untyped-def]  # Pillow may not be there
+def _image() -> Any:  # Pillow may not be there
     try:
         from PIL import Image
     except ModuleNotFoundError:

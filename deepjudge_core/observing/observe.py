@@ -14,7 +14,7 @@ from deepjudge_core.errors import InputError, ModelError, UsageError
 from deepjudge_core.models.asking import OtherAnswersError, SameAnswerError, ask, ask_again
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.layouts import AmbiguousLayoutError
+from deepjudge_core.models.layouts import AmbiguousLayoutError, OtherShapeError
 from deepjudge_core.models.model import Access, Classifier, Model, complete, note_of_fixed
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.models.sampling import evenly
@@ -224,8 +224,10 @@ def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Arranging
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found only {model.classes} classes")
     try:
         return Arranging.of(model, suite, asking)
-    except InputError as error:
+    except OtherShapeError as error:
         raise ModelError(str(error), code="other-inputs") from None
+    except InputError as error:
+        raise ModelError(str(error)) from None
 
 
 def _other_shape(model: Model, suite: Suite) -> str:
@@ -329,14 +331,16 @@ class _Questioner:
         if not self._telling:
             raise ModelError(
                 f"{where}; its classes do not show whether it answers resized pictures sensibly: "
-                f"{_say_how(self._arranging)}, and name its classes ({option('QuerySettings.classes')})"
+                f"{_say_how(self._arranging)}, and name its classes ({option('QuerySettings.classes')})",
+                code="other-inputs",
             )
         usual = chance(self._labels)
         if accuracy < usual + _SENSIBLE * (1 - usual):
             tried = len(expected.tried) + 1
             raise ModelError(
                 f"{where}; prepared by {expected.preprocessing}, the best of {tried}, it classifies {accuracy:.1%} of "
-                f"the seeds correctly, which is too little to be judged: {_say_how(self._arranging)}"
+                f"the seeds correctly, which is too little to be judged: {_say_how(self._arranging)}",
+                code="other-inputs",
             )
 
     def few_seeds(self) -> tuple[Array, Array] | None:

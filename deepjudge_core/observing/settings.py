@@ -52,7 +52,7 @@ def base_setting() -> Any:
         tables=_WITH_VICTIM,
         sample="base.safetensors",
         reads=True,
-        commands=("compare", "suite", "observe", "calibrate", "judge", "audit"),
+        commands=("compare", "suite", "observe", "calibrate", "judge", "audit", "fleet"),
     )
 
 
@@ -128,7 +128,7 @@ class QuerySettings:
         "--weights",
         default=False,
         group="weights",
-        commands=("observe", "calibrate", "judge"),
+        commands=("observe", "calibrate", "judge", "fleet"),
     )
     stored: bool = setting(
         "accept stored observations as suspects; the report marks them, because their makers claim what they hold",

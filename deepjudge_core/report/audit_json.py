@@ -268,6 +268,7 @@ def _count(reading: Reading) -> CountEntry:
 
 def _suspect(report: AuditOutcome, result: SuspectResult) -> SuspectEntry:
     verdict, observation = result.verdict, result.observation
+    answers = result.answers() if verdict else None
     model = _model(result.model) if result.model else {"digest": None, "framework": None, "isolation": None}
     return SuspectEntry(
         **model | {"path": result.path},
@@ -277,7 +278,7 @@ def _suspect(report: AuditOutcome, result: SuspectResult) -> SuspectEntry:
         published=result.published or UNSET,
         tested=UNSET if report.fdr is None else _tested(result.tested),
         sequential=UNSET if result.sequential is None else _sequential(result.sequential),
-        **(_layers(report, observation) if observation and verdict else {"layer_map": {}}),
+        **(_layers(report, answers) if answers else {"layer_map": {}}),
         **(_asked(observation) if observation else {}),
         api=_api(report, observation, result.measurements) if observation else UNSET,
         stored=result.stored or UNSET,

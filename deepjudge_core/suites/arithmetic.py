@@ -9,7 +9,6 @@ from deepjudge_core.components.kinds import Generator
 from deepjudge_core.suites.challenge import mistakes_of_draw
 from deepjudge_core.suites.ranges import spread
 from deepjudge_core.suites.suite import CASE_SETS, GeneratorRecord, Suite
-from deepjudge_core.types import Array
 
 _SLACK = 1e-4  # of the input range: float32 that was added up
 _TIE = 1e-3  # probabilities that differ by less may change their order on another machine
@@ -71,7 +70,7 @@ def _of_generator(suite: Suite, place: int, record: GeneratorRecord, generator: 
     kept = int(rows.sum())
     if not kept == record.kept <= record.made:
         yield f"{record.name}: expected {record.kept} of {record.made} cases, found {kept}"
-    if record.makes not in CASE_SETS or (cases.sets[rows] != CASE_SETS.index(record.makes)).any():  # type: ignore[arg-type]
+    if record.makes not in CASE_SETS or (cases.sets[rows] != CASE_SETS.index(record.makes)).any():
         yield f"{record.name}: expected cases of the set {record.makes}, found others"
         return
     if generator is None:
@@ -124,10 +123,7 @@ def _bounds(suite: Suite) -> tuple[Any, Any]:
     if suite.feature_bounds is None:
         return suite.bounds
     low, high = (np.asarray(side, dtype=np.float64) for side in suite.feature_bounds)
-    bounds: tuple[Array, Array] = spread(
-        "suite", (low, high), suite.cases.inputs.shape[1:], suite.victim.model.input.layout
-    )
-    return bounds
+    return spread("suite", (low, high), suite.cases.inputs.shape[1:], suite.victim.model.input.layout)
 
 
 def _slack(suite: Suite, span: Any) -> float:

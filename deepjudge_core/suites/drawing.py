@@ -52,6 +52,7 @@ def generate_drawn(
         layers=settings.layers,
         seed=settings.seed,
         force=settings.force,
+        pictures=settings.pictures,
     )
     names = [record.name for record in one.generators if record.makes != "mistakes"]  # which come from no seed
     options = {record.name: _given(record) for record in one.generators}
@@ -64,6 +65,7 @@ def generate_drawn(
         layers=one.layers or None,
         seed=challenge.seed,
         force=settings.force,
+        pictures=settings.pictures,
     )
     return _joined(one, other, challenge)
 
@@ -126,10 +128,10 @@ def _joined(one: Suite, other: Suite, challenge: Challenge) -> Suite:
         else mine
         for mine in one.generators
     ]
-    p = [half.victim.probabilities for half in (one, other)]
+    p, q = one.victim.probabilities, other.victim.probabilities
     victim = replace(
         one.victim,
-        probabilities=None if p[0] is None or p[1] is None else np.concatenate(p)[order],
+        probabilities=None if p is None or q is None else np.concatenate([p, q])[order],
         activations={
             layer: np.concatenate([values, other.victim.activations[layer]])[order]
             for layer, values in one.victim.activations.items()

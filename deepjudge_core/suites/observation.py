@@ -164,6 +164,10 @@ class Observation(Shown):
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
 
+    def without_arrays(self) -> "Observation":
+        """The same without what it answered, for who reads that again when it is wanted."""
+        return replace(self, probabilities=None, activations={}, weights=None, keys=())
+
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
         layers = ", ".join(f"{layer} = {tap}" for layer, tap in self.layer_map.items())

@@ -18,6 +18,7 @@ def choices_of(settings: SuiteSettings) -> Choices:
         seed=settings.seed,
         pictures=settings.pictures,
         force=settings.force,
+        pictures=settings.pictures,
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile
@@ -106,11 +107,11 @@ class VerifyCommand(Command):
     def _offered(self, suite: Suite, path: Path) -> Offered:
         # Read as the suite says, unless somebody says it here.
         known = dict(suite.origin.options) if suite.origin else {}
-        said = {name: value for name, value in vars(self.reading).items() if value is not None}
-        stated = {name: known[name] for name in ("x", "y", "scale", "resize") if name in known}
+        reading: dict[str, Any] = {name: known[name] for name in ("x", "y", "scale", "resize") if name in known}
+        reading |= {name: value for name, value in vars(self.reading).items() if value is not None}
         training = known.get("training-inputs")
         return InputSettings(
-            **{**stated, **said},
+            **reading,
             path=path,
             labels="victim" if suite.label_origin == "victim" else "file",
             training=str(path.parent / str(training)) if training else None,

@@ -79,6 +79,7 @@ from deepjudge_core.text import capital, counted, number
 
 MANY = 12
 """More suspects are ranked in short lines; what else is said of them is folded."""
+_DETAILED = 100  # suspects of which everything is said; the JSON and the CSV have all
 _NAMED = 10  # suspects whose names fit beside their marks
 _LONGEST_LABEL = 22
 _TALL = 25  # rows that a reader scrolls past
@@ -140,31 +141,38 @@ def _lead(report: AuditReport) -> str:
     return f"{_answers(report)} {counted(unjudged, 'other file')}, {which} not judged."
 
 
+_OTHERWISE: Mapping[str | None, tuple[str, str]] = {
+    "descent": ("both models began with the same weights", "began with the victim's first weights"),
+    "data": ("it was trained on the same data", "learnt from the same data"),
+}
+"""What else may be true of a copy, by what it points to: of the only suspect, and of one or several among others."""
+
+
 def _answers(report: AuditReport) -> str:
     count = Counter(suspect.decision for suspect in report.suspects)
     of = len(report.suspects)
     if not of:
         return "No model was judged."
-    origin = sum(suspect.points_to == "descent" for suspect in report.suspects)
+    otherwise = Counter(suspect.points_to for suspect in report.suspects if suspect.points_to in _OTHERWISE)
     if of == 1:
         return {
-            "copy": "It is a copy, or both models began with the same weights."
-            if origin
-            else "Yes, it appears to be a copy.",
+            "copy": next(
+                (f"It is a copy, or {_OTHERWISE[one][0]}." for one in otherwise), "Yes, it appears to be a copy."
+            ),
             "independent": "No sign of copying was found.",
             "inconclusive": "The comparison does not decide.",
             "failed": "It could not be tested.",
         }[report.suspects[0].decision]
     said = []
     if count["copy"]:
-        copies = count["copy"] - origin
+        copies = count["copy"] - otherwise.total()
         if copies:
             said.append(
                 f"Yes: {copies} of {of} models {'appears to be a copy' if copies == 1 else 'appear to be copies'}."
             )
-        if origin:
-            are = "is a copy, or began" if origin == 1 else "are copies, or began"
-            said.append(f"{origin} of {of} models {are} with the victim's first weights.")
+        for one, number in otherwise.items():
+            are = "is a copy" if number == 1 else "are copies"
+            said.append(f"{number} of {of} models {are}, or {_OTHERWISE[one][1]}.")
         if count["independent"]:
             said.append(f"For {count['independent']}, no sign of copying was found.")
     elif count["independent"]:
@@ -238,10 +246,14 @@ def _ranked(report: AuditReport) -> list[tuple[int, SuspectEntry]]:
 def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
     suspects = [suspect for _, suspect in numbered]
     names = below_common(suspect.path for suspect in suspects)
+    targets = [f"suspect-{place}" if rank < _DETAILED else None for rank, (place, _) in enumerate(numbered)]
     return table_of(
         _EACH,
         {
-            "model": [Cell(Name(names[suspect.path]), "name", f"suspect-{place}") for place, suspect in numbered],
+            "model": [
+                Cell(Name(names[suspect.path]), "name", target)
+                for (_, suspect), target in zip(numbered, targets, strict=True)
+            ],
             "No.": [Cell(str(place), "number") for place, _ in numbered],
             "answer": [decided(suspect.decision, suspect.points_to) for suspect in suspects],
             "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
@@ -455,7 +467,7 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
     numbered, names = _ranked(report), _names(report)
     many = len(numbered) > MANY
     parts, shown, any_radar = [], 0, False
-    for place, suspect in numbered:
+    for place, suspect in numbered[:_DETAILED]:
         blocks = list(_of_suspect(suspect, ranges_of(report, suspect), place))
         if many and suspect.digest:
             blocks.insert(0, Paragraph(("SHA-256: ", Name(suspect.digest))))
@@ -467,7 +479,9 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
         title: Line = (f"{place} ", Name(names[suspect.path]), f": {called(suspect.decision, suspect.points_to)}")
         parts.append(Section(title, f"suspect-{place}", blocks, folded=not accused if many else False))
     if parts:
-        intro = [Paragraph(text) for text in (" ".join(_columns(report)), _RADAR if any_radar else "") if text]
+        left = len(numbered) - _DETAILED
+        rest = f"The {_DETAILED} most similar ones; the report as JSON or CSV has the other {left}." if left > 0 else ""
+        intro = [Paragraph(text) for text in (rest, " ".join(_columns(report)), _RADAR if any_radar else "") if text]
         yield Section("Suspect by suspect", "suspects", intro, parts)
 
 

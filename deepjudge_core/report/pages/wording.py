@@ -36,7 +36,7 @@ def called(decision: str, points_to: str | None) -> str:
         decision: Copy, independent, inconclusive or failed.
         points_to: What a copy points to.
     """
-    return in_words(decision, points_to) if points_to == "descent" else ANSWERS[decision]
+    return in_words(decision, points_to) if points_to in ("descent", "data") else ANSWERS[decision]
 
 
 SIDES: Mapping[str, str] = {
@@ -119,7 +119,7 @@ def _in_all(suspect: SuspectEntry, report: AuditReport | None) -> str:
         return f"{_likeness(suspect)} {keys}"
     apart = [SIDES[name] for name, s in suspect.settings.named().items() if s.decision == "independent"]
     rest = f" Its {_listed(apart)} alone would not set it apart from independent models." if apart else ""
-    return f"{keys} {marks.meaning(suspect, report)}{rest}"
+    return f"{keys} {marks.meaning(suspect)}{rest}"
 
 
 def failing(suspect: SuspectEntry) -> str:
@@ -171,6 +171,8 @@ def _likeness(suspect: SuspectEntry) -> str:
             f"{closer}, although its layers do not resemble the victim's: it appears to have been trained on the "
             "victim's answers (extraction or distillation)."
         )
+    if suspect.points_to in marks.MEANINGS:
+        return f"It carries the owner's secret key. {marks.MEANINGS[suspect.points_to]}"
     return "It is closer to the victim than independent models are, all measurements taken together."
 
 
