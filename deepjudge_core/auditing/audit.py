@@ -167,7 +167,7 @@ def _make_cases(
             )
         if keys:
             suite = asked_keys(suite, owner.model, keys)
-        return replace(suite, fitting=given.fitting, origin=inputs.origin, choices=choices_of(settings))
+        return replace(suite, fitting=given.fitting, origin=inputs.origin, choices=choices_of(settings, generators))
 
 
 def ask_controls(

@@ -219,8 +219,8 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
     stated = {"output": "logits", "arch": "networks.py:make", "fix": {"sr": 16000}, "base": "base.safetensors"}
-    assert other.options == stated
-    assert plan.victim.options == other.options
+    assert other.options == stated | {"budget": 2000}
+    assert plan.victim.options == stated
 
 
 def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None:
