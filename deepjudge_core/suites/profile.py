@@ -16,7 +16,8 @@ def choices_of(settings: SuiteSettings, generators: GeneratorChoice | None = Non
         generators: The generators that were looked up by them: they say what a text on a command line means. None if
             no options were given.
     """
-    configured = {one.name: one.options for one in (*generators.generators, *generators.answering)} if generators else {}
+    looked_up = (*generators.generators, *generators.answering) if generators else ()
+    configured = {one.name: one.options for one in looked_up}
     return Choices(
         n=settings.n,
         order=settings.order,

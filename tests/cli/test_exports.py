@@ -65,8 +65,8 @@ def test_audit_and_its_file(cli: Cli) -> None:
         "page: out/report.html",
     ]
     made = Path("r.html").read_bytes(), Path("r.md").read_bytes()
-    assert matches(json.loads(Path("out/report.json").read_text()))
-    assert cli("verify", "out")[0] == 0
+    for page in ("r.html", "r.md"):
+        assert cli("verify", "out", "--page", page)[0] == 0
     # The file says the same, from its own folder.
     Path("work").mkdir()
     for name in ("victim.toy", "copy.toy", "honest.toy", "controls", "in.npz"):
