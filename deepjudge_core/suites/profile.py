@@ -16,7 +16,6 @@ def choices_of(settings: SuiteSettings) -> Choices:
         generators=None if settings.generators is None else tuple(settings.generators),
         options={name: dict(options) for name, options in settings.options.items() if options},
         seed=settings.seed,
-        pictures=settings.pictures,
         force=settings.force,
         pictures=settings.pictures,
     )
