@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deepjudge_core.components.grid import Grid
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.models.model import Model
 from deepjudge_core.sheets import Sheet, Shown, sizes
@@ -67,6 +68,7 @@ class Seeds(Shown):
             None.
         label_origin: ``inputs``; ``victim`` if the labels are the victim's own answers, since the truth is unknown;
             ``several`` if the label is the likeliest of the input's classes by the victim.
+        grid: The steps in which the inputs come that they were selected from; None where they come in none.
     """
 
     inputs: Array
@@ -79,6 +81,7 @@ class Seeds(Shown):
     mistakes: Mistakes | None = None
     probes: Probes | None = None
     label_origin: Literal["inputs", "victim", "several"] = "inputs"
+    grid: Grid | None = None
 
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
@@ -99,6 +102,18 @@ class Seeds(Shown):
     def span(self) -> Any:
         """Width of the input range, the unit of step sizes and radii; a number or an array, as the bounds are."""
         return self.bounds[1] - self.bounds[0]
+
+    def radius(self, eps: float) -> Any:
+        """How far a case may be from its seed, of a share of the range: in whole steps of the grid, where there is one.
+
+        A number or an array, as the bounds are; an array also where each feature or channel has a grid of its own.
+        """
+        radius = eps * self.span
+        return radius if self.grid is None else self.grid.whole(radius, self.inputs.shape[1:])
+
+    def on_grid(self, x: Array) -> Array:
+        """Inputs ``(n, *shape)`` as data would have them: at their nearest places on the grid, where there is one."""
+        return x if self.grid is None else self.grid.rounded(x, self.bounds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,7 @@ from deepjudge_core.observing.expectation import (
 from deepjudge_core.observing.keys import answer_keys
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
 from deepjudge_core.observing.outputs import choose_output, only_output, other_classes
+from deepjudge_core.observing.routing import switching
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.observation import Guess, Observation, Trial
 from deepjudge_core.suites.outputs import chance
@@ -75,7 +76,8 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         chosen, unmatched = Candidates(chosen.owner, chosen.model, {}), _without_name(model, error)
         questioner = _Questioner(model, suite, asking, arranging, chosen)
         answered = questioner.ask()
-    unsteady = "; ".join(filter(None, (doubt, questioner.ask_again(answered)))) or None
+    doubts = (doubt, questioner.ask_again(answered), questioner.ask_moved(answered))
+    unsteady = "; ".join(filter(None, doubts)) or None
     layer_map, unmatched = answered.layer_map, unmatched or answered.unmatched
     on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
     activations = {layer: answered.activations[tap] for layer, tap in layer_map.items()}
@@ -348,6 +350,11 @@ class _Questioner:
         """What changes when some cases are asked again as they were: one line; None where nothing does."""
         cases, prepare = self._suite.cases, self._prepare(answered.preprocessing)
         return ask_again(self._model, cases.inputs, cases.sets, answered.probabilities, answered.activations, prepare)
+
+    def ask_moved(self, answered: _Answers) -> str | None:
+        """What changes when cases move by a step of the data: one line; None where nothing does."""
+        prepare = self._prepare(answered.preprocessing)
+        return switching(self._suite, lambda inputs: ask(self._model, inputs, {}, prepare)[0].argmax(axis=1))
 
     def on_keys(self, answered: _Answers) -> tuple[KeyAnswers, ...]:
         """What it answers to the suite's keys, asked as it was asked the cases."""

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from deepjudge_core.components.grid import Grid
 from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.values import Answers, CaseSet, Probes
 from deepjudge_core.errors import FileFormatError
@@ -100,6 +101,8 @@ class Suite(Shown):
         weights: How weights are sketched; None in a suite of cases alone.
         ancestor: What the victim was made from, as its owner says, with a sketch of its weights; None if nobody says.
         keys: What proves ownership beside the cases: every model is asked them once, too.
+        grid: The steps in which the inputs come that the seeds were selected from, and the cases with them; None where
+            they come in none.
     """
 
     seed: int
@@ -121,6 +124,7 @@ class Suite(Shown):
     weights: WeightPlan | None = None
     ancestor: Observation | None = None
     keys: tuple[Key, ...] = ()
+    grid: Grid | None = None
 
     @classmethod
     def of_weights(
@@ -160,6 +164,7 @@ class Suite(Shown):
             "takes": f"inputs prepared by {self.victim.preprocessing}" if self.victim.preprocessing else "",
             "cases": ", ".join(f"{count} {name}" for name, count in self.counts().items()),
             "each": f"{sizes(self.cases.inputs.shape[1:])}, in {low:g}..{high:g}{own}",
+            "steps": "" if self.grid is None else str(self.grid),
             "labels": "the victim's own answers" if self.label_origin == "victim" else "",
             "accuracy": "" if self.label_origin == "victim" else f"{self.accuracy:.1%} of the inputs offered as seeds",
             "layers": ", ".join(f"{layer} ({victim.layers[layer]} neurons)" for layer in self.layers) or "none",
@@ -298,6 +303,7 @@ class _SuiteHeader(Part, frozen=True):
     weights: PlanHeader | UnsetType = UNSET  # of suites that compare weights
     ancestor: ObservationHeader | UnsetType = UNSET
     keys: tuple[KeyHeader, ...] | UnsetType = UNSET
+    grid: Grid | UnsetType = UNSET  # of suites whose inputs come in steps
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -319,6 +325,7 @@ def _content(suite: Suite) -> storage.Content:
         weights=UNSET if suite.weights is None else suite.weights.header(),
         ancestor=UNSET if suite.ancestor is None else suite.ancestor.header(),
         keys=tuple(map(key_header, suite.keys)) or UNSET,
+        grid=suite.grid or UNSET,
     )
     arrays: dict[str, Array] = {}
     if suite.has_cases:
@@ -359,6 +366,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         weights=plan,
         ancestor=Observation.of_header(header.ancestor, arrays, "ancestor.") if header.ancestor else None,
         keys=tuple(key_of(key, arrays, f"keys.{place}.") for place, key in enumerate(header.keys or ())),
+        grid=header.grid or None,
     )
 
 
@@ -446,6 +454,8 @@ def _check_cases(suite: Suite) -> None:
             raise ValueError(f"{column!r} does not have one whole number per case")
         if not (first <= values.min() and values.max() < end):
             raise ValueError(f"{column!r} is not within {first}..{end - 1}")
+    if suite.grid is not None:
+        suite.grid.check(cases.inputs.shape[1:])
     clean = suite.rows("clean")
     right = victim.probabilities[clean].argmax(axis=1) == cases.labels[clean]
     if right.mean() < _LEAST_RIGHT:
