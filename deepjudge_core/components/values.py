@@ -184,10 +184,13 @@ class Answers:
         probabilities: ``(n, classes)``, or None where they were not asked for. With ``Access.LABELS`` alone only the
             greatest of each row may be looked at.
         activations: Layer name (the victim's) to ``(n, neurons)`` outputs; empty where not asked for or not allowed.
+        recovered: Layer name (the victim's) to ``(n, neurons)`` what the one tap of the model that tells most of the
+            layer's outputs says of them, as a linear function; empty as ``activations`` are, and of the victim itself.
         made_for: Layer name to ``(n,)`` neuron that each case was made for, -1 for a case that was made for another
             layer or none.
         seed_labels: ``(n,)`` label that the model gives to the seed that each case was made from; None where that is
             not known, or the cases were made from none.
+        seed_probabilities: ``(n, classes)`` what the model answers to these seeds; None where that is not known.
         independent: Whether each class has a probability of its own, so that a row need not sum to 1. The label is the
             likeliest class nevertheless.
         weights: The sketch of the model's weights; None where it was not asked for or not allowed.
@@ -205,6 +208,8 @@ class Answers:
     weights: Sketch | None = None
     ancestor: Sketch | None = None
     siblings: tuple[Sketch, ...] = ()
+    seed_probabilities: Array | None = None
+    recovered: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

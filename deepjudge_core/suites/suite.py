@@ -216,23 +216,25 @@ class Suite(Shown):
         rows = self.rows("clean")
         return {name: outputs[rows] for name, outputs in activations.items()}
 
-    def answers(self, observation: Observation, case_set: CaseSet) -> Answers:
-        """What a model answered to one set of cases; the arrays are copies that nobody can write to."""
-        rows = self.rows(case_set)
+    def answers(self, observation: Observation, case_set: CaseSet | None) -> Answers:
+        """What a model answered to one set of cases, or to all; the arrays are copies that nobody can write to."""
+        rows = np.ones(len(self.cases.labels), bool) if case_set is None else self.rows(case_set)
         made_for = {
             layer: np.where(self.cases.layers[rows] == place, self.cases.neurons[rows], -1)
             for place, layer in enumerate(self.layers)
         }
-        probabilities, seed_labels = observation.probabilities, None
-        if probabilities is not None and case_set != "mistakes":  # which were made from no seed
-            seed_labels = _fixed(probabilities[self.rows("clean")].argmax(axis=1)[self.cases.seeds[rows]])
+        probabilities, of_seeds = observation.probabilities, None
+        if probabilities is not None and (self.cases.seeds[rows] >= 0).all():  # mistakes were made from none
+            of_seeds = _fixed(probabilities[self.rows("clean")][self.cases.seeds[rows]])
         return Answers(
             labels=_fixed(self.cases.labels[rows]),
             probabilities=None if probabilities is None else _fixed(probabilities[rows]),
             activations={layer: _fixed(values[rows]) for layer, values in observation.activations.items()},
+            recovered={layer: _fixed(values[rows]) for layer, values in observation.recovered.items()},
             made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
-            seed_labels=seed_labels,
+            seed_labels=None if of_seeds is None else _fixed(of_seeds.argmax(axis=1)),
             independent=observation.independent,
+            seed_probabilities=of_seeds,
         )
 
     def weight_answers(self, observation: Observation, siblings: Sequence[Observation] = ()) -> tuple[Answers, Answers]:
@@ -521,7 +523,13 @@ def check_suite(suite: Suite, observation: Observation) -> None:
             f"{observation.model.name}: expected answers of the layers "
             f"{', '.join(suite.layers) or 'none'}, found {', '.join(observation.activations)}"
         )
+    if observation.recovered and set(observation.recovered) != set(suite.layers):
+        raise FileFormatError(
+            f"{observation.model.name}: expected what it tells of the layers {', '.join(suite.layers) or 'none'}, "
+            f"found that of {', '.join(observation.recovered)}"
+        )
     expected, actual = _shapes(suite.victim), _shapes(observation)
+    expected |= {f"{layer} (recovered)": values.shape for layer, values in suite.victim.activations.items()}
     for name, shape in actual.items():
         if shape != expected.get(name):
             raise FileFormatError(
@@ -531,6 +539,7 @@ def check_suite(suite: Suite, observation: Observation) -> None:
 
 def _shapes(observation: Observation) -> dict[str, tuple[int, ...]]:
     answers = dict(observation.activations)
+    answers |= {f"{layer} (recovered)": values for layer, values in observation.recovered.items()}
     if observation.probabilities is not None:
         answers["probabilities"] = observation.probabilities
     return {name: values.shape for name, values in answers.items()}
