@@ -389,7 +389,8 @@ def audit(
 
     Args:
         victim: The owner's model.
-        suspects: What is judged, stored observations too; one, several, or a folder of files.
+        suspects: What is judged; one, several, or a folder of files. Stored observations are given as values, or as
+            subjects whose ``QuerySettings(stored=True)`` says that they are claims.
         inputs: What seeds are selected from, or the path that :func:`load_inputs` reads; None to compare weights alone.
         controls: Models known to be independent of the victim, at least 3 for a verdict; several, or a folder of files.
         settings: How the suite is made, controls are measured and suspects are judged.

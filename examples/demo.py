@@ -56,9 +56,8 @@ def main() -> int:
     status = run("judge", suite, folder / "suspects", *how, "--html", page, "-o", audit, expected=(0, 1, 3))
     run("verify", audit)
     # The answers are stored: to judge them by another rule takes no model.
-    run(
-        "judge", suite, audit / "observations" / "*.safetensors", *how, "--rule", "prediction-bound", expected=(0, 1, 3)
-    )
+    again = ("--stored", *how, "--rule", "prediction-bound")
+    run("judge", suite, audit / "observations" / "*.safetensors", *again, expected=(0, 1, 3))
     say(f"The first judge ended with status {status}", end="")
     say(", which means that at least one suspect is a copy." if status == 1 else ".")
     say(f"This took {time.monotonic() - started:.0f} s.")

@@ -192,6 +192,10 @@ def ask_controls(
     )
 
 
+def _as_suspect(subject: Subject, session: Session) -> Subject:
+    return subject.as_suspect(session) if isinstance(subject, ObservationFile) else subject
+
+
 def _record_beside(control: Subject, victim: str) -> ZooModel | None:
     return recorded_control(Path(control.path), victim) if isinstance(control, ModelFile | ObservationFile) else None
 
@@ -220,9 +224,10 @@ def judge_suspects(
         UsageError: For a suspect that is to be asked for what the suite does not have.
     """
     session = session or Session()
-    subjects = [Subject.of(suspect) for suspect in suspects]
+    subjects = [_as_suspect(Subject.of(suspect), session) for suspect in suspects]
     for subject in subjects:
         subject.check(suite)
+    claimed = [subject.stored for subject in subjects]
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
     if judge.settings.sequential and not suite.has_cases:
@@ -231,9 +236,11 @@ def judge_suspects(
         subjects = recalled(subjects, suite, session)
     together, results = judge.settings.fdr, list[SuspectResult]()
     with turns("judging", subjects, "suspect") as turn:
-        for subject, found in zip(subjects, _each(suite, calibration, judge, subjects, session), strict=True):
+        results_of_each = _each(suite, calibration, judge, subjects, session)
+        for subject, stored, found in zip(subjects, claimed, results_of_each, strict=True):
+            result = replace(found, stored=stored and found.model is not None)
             # All together are judged once more: what is said of one alone would not hold.
-            result = found if together else _explained(found, suite, calibration)
+            result = result if together else _explained(result, suite, calibration)
             results.append(result)
             said = "answered" if together and result.verdict else in_words(result.decision, result.points_to)
             turn(subject, said)
@@ -328,12 +335,13 @@ def _judge_one(
     session.listener.on_answer(QueryEvent("suspect", suspect.name, observation, suspect.stored))
     result = SuspectResult(suspect.name, observation.model, observation=observation)
     try:
-        check_suite(suite, observation)  # before anything compares case by case
-        accuracy = accuracy_on_seeds(suite, observation)
-        result = replace(result, accuracy=accuracy.share if accuracy else None)
-        measurements = judge.measure(suite, observation, calibration.match, calibration.siblings())
-        check_not_a_control(calibration, observation)
-        verdict = judge.judge(measurements, calibration)
+        with failing(suspect.name):
+            check_suite(suite, observation)  # before anything compares case by case
+            accuracy = accuracy_on_seeds(suite, observation)
+            result = replace(result, accuracy=accuracy.share if accuracy else None)
+            measurements = judge.measure(suite, observation, calibration.match, calibration.siblings())
+            check_not_a_control(calibration, observation)
+            verdict = judge.judge(measurements, calibration)
     except UsageError:  # an impossible value of a rule's option
         raise
     except DeepJudgeError as error:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from deepjudge_core import progress
-from deepjudge_core.auditing.keys import UnknownError, environment, fingerprint, own_code
+from deepjudge_core.auditing.identity import digest_of, identify
+from deepjudge_core.auditing.keys import UnknownError, fingerprint
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Answer, KnownAnswers, ModelFile, Subject
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import digested
 from deepjudge_core.errors import DeepJudgeError, FileFormatError
-from deepjudge_core.files.digests import file_key
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.suites.choice import GeneratorChoice
@@ -25,8 +25,6 @@ from deepjudge_core.suites.observation import Observation, load_observation, sav
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.text import clean
-from deepjudge_core.weights.reading import lora
-from deepjudge_core.weights.reading.folder import described_by
 
 _T = TypeVar("_T", Suite, Observation)
 _SHORT = 32  # digits of a digest in a name
@@ -74,11 +72,11 @@ def _tell_if_outdated(subjects: Sequence[Subject], suite: Suite, folder: Path) -
 
 def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) -> Subject:
     try:
-        adapter, digest, asking = _model(subject, session)
-        key = fingerprint("answers", suite.digest, asking)
+        model = identify(subject, session)
+        key = fingerprint("answers", suite.digest, model.digest, model.settings)
     except (DeepJudgeError, OSError, UnknownError):  # what is wrong is said when it is asked
         return subject
-    for found in _read(folder, key, partial(_answers_of, digest, session)):
+    for found in _read(folder, key, partial(_answers_of, model.digest, session)):
         if found.suite == suite.digest and _is_confined(found, session):
             # The same bytes may have been asked under another name.
             observation = replace(found, model=replace(found.model, name=subject.name))
@@ -90,8 +88,8 @@ def _recalled(subject: ModelFile, suite: Suite, session: Session, folder: Path) 
         stratum=subject.stratum,
         folder=folder,
         key=key,
-        digest=digest,
-        adapter=adapter,
+        digest=model.digest,
+        adapter=model.adapter,
     )
 
 
@@ -112,15 +110,16 @@ def recalled_suite(
         return make()
 
     def key() -> tuple[str, str]:
-        _, digest, asking = _model(victim, session)
+        model = identify(victim, session)
         choice = GeneratorChoice.of(settings, session.registry.generators)
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
         how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
-        ancestors = [_digest_of(path, session) for path in (settings.ancestor, settings.ancestor_base)]
+        ancestors = [digest_of(path, session) for path in (settings.ancestor, settings.ancestor_base)]
         weights = (settings.weights, settings.sketch, ancestors)
         keys = tuple(map(Path, settings.keys))
-        return fingerprint("suite", asking, victim.name, inputs, how, weights, keys, generators, optioned), digest
+        asking = model.digest, model.settings
+        return fingerprint("suite", asking, victim.name, inputs, how, weights, keys, generators, optioned), model.digest
 
     try:
         before, digest = key()
@@ -137,19 +136,6 @@ def recalled_suite(
         if key() == (before, digest):  # nothing was changed meanwhile
             _write(lambda: save_suite(_place(folder, before, suite.digest), suite))
     return suite
-
-
-def _digest_of(path: Path | None, session: Session) -> str | None:
-    if path is None:
-        return None
-    return digested(path, session.registry.adapters.of_file(path, str(path))).digest
-
-
-def _base_of(subject: ModelFile, path: Path) -> Path | None:
-    # What a LoRA changes, of which answers depend as well.
-    if base := subject.options.get("base"):
-        return Path(base)
-    return lora.base_beside(path, lora.read_lora(path, subject.name)) if lora.is_lora(path) else None
 
 
 def _answers_of(digest: str, session: Session, place: Path) -> Observation:
@@ -174,33 +160,6 @@ def _is_confined(found: Observation, session: Session) -> bool:
     # As it would have to be if it was asked now.
     required = session.sandbox is not None and session.sandbox.required
     return not required or found.model.isolation is Isolation.FULL
-
-
-def _model(subject: ModelFile, session: Session) -> tuple[Adapter, str, tuple[Any, ...]]:
-    # What opens a model's file, the digest of its bytes, and all that its answers depend on beside what it is asked.
-    path, adapters = Path(subject.path), session.registry.adapters
-    if (
-        not (path.is_file() or path.is_dir())
-        or path.is_symlink()
-        or any(inner.is_symlink() for inner in path.rglob("*"))
-    ):
-        raise UnknownError(f"a link, {path}")  # what is refused as a link is not recalled as a file with the same bytes
-    adapter = adapters.of_file(path, subject.name)
-    digest, asked = digested(path, adapter).digest, subject.query
-    others = [
-        file_key(path.with_name(name)) in session.models for name in ([] if path.is_dir() else adapter.beside(path))
-    ]
-    code, base = own_code(subject.options.get("arch")), _digest_of(_base_of(subject, path), session)
-    described = [path.with_name(name) for name in described_by(path)]
-    provider = adapters.provider(adapter.name)
-    return (
-        adapter,
-        digest,
-        (
-            *(digest, provider, asked, subject.options, code, base, described, others, session.sandbox is not None),
-            environment(session.registry, adapter),
-        ),
-    )
 
 
 def _place(folder: Path, key: str, digest: str) -> Path:

@@ -19,6 +19,12 @@ from deepjudge_core.sheets import Sheet, Shown, page_of, remark
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
+CLAIMED = (
+    "not asked: its answers were read from a stored observation; they, and its digest, format and isolation, are "
+    "claims of the person who stored them"
+)
+"""What is said of a suspect whose answers were stored."""
+
 
 @dataclass(frozen=True)
 class SuspectResult:
@@ -35,6 +41,7 @@ class SuspectResult:
         errors: What failed beside it: one line for each metric.
         tested: What was found of it among all suspects, by a false discovery rate; None where it was not tested so.
         sequential: What it was asked case by case; None where it was not, or nothing was asked.
+        stored: Whether it was not asked, and its answers, digest and isolation are what somebody stored.
     """
 
     path: str
@@ -47,6 +54,7 @@ class SuspectResult:
     errors: tuple[str, ...] = ()
     tested: FdrResult | None = None
     sequential: SequentialResult | None = None
+    stored: bool = False
 
     @property
     def decision(self) -> Decision:

@@ -373,6 +373,31 @@ class ObservationFile(_Stored):
         """See the base."""
         return load_observation(Path(self.path))
 
+    def as_suspect(self, session: Session) -> "ObservationFile":
+        """The same, but that it fails if nobody said that suspects may be stored observations.
+
+        Whoever knows the digest of a suite can write answers to it, with an invented digest and isolation, under the
+        name of a model.
+        """
+        name = option("QuerySettings.stored", True)
+        if not self.query.stored:
+            why = f"expected a model, found stored answers; {name} accepts them as the claim that they are"
+        elif session.sandbox is not None and session.sandbox.required:
+            why = f"expected a model, because {option('Sandbox.required', True)} refuses what it cannot confine; found "
+            why += "stored answers, whose isolation is their maker's claim"
+        else:
+            return self
+        return _Refused(self.path, why, query=self.query, stratum=self.stratum)
+
+
+@dataclass(frozen=True)
+class _Refused(ObservationFile):
+    # What is not read, and why.
+    why: str
+
+    def read(self) -> Observation:
+        raise ModelError(f"{self.name}: {self.why}", code="stored-answers")
+
 
 @dataclass(frozen=True)
 class KnownAnswers(_Stored):

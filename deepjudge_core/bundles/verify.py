@@ -222,6 +222,7 @@ def _check_contents(
             yield from _check_models(queries, report)
             notes.append(f"verdicts were not recomputed: {len(absent)} files with test cases and answers were withheld")
         else:
+            yield from _check_stored(queries, report)
             yield from _recompute(folder, manifest, report, values, queries, session, notes)
     except DeepJudgeError as error:
         yield _within(folder, error)
@@ -300,6 +301,14 @@ def _check_models(queries: Sequence[Query], report: AuditReport) -> Iterator[str
         logged = {(query.digest, query.model if role == "suspect" else None) for query in _of(queries, role)}
         if (model.digest, model.path if role == "suspect" else None) not in logged:
             yield f"{QUERIES}: a {role} of the report, {json.dumps(model.path)}, has no line with its digest"
+
+
+def _check_stored(queries: Sequence[Query], report: AuditReport) -> Iterator[str]:
+    # Answers that are claims are never said to be asked for. Those that a run before had stored are no claims, but in
+    # the log as well.
+    for query, suspect in zip(_of(queries, "suspect"), report.suspects, strict=True):
+        if suspect.stored is True and not query.stored:
+            yield f"{QUERIES}: the line of {query.model} says that it was asked; the report says that it was not"
 
 
 def _check_commitment(folder: Path, manifest: Manifest, queries: Sequence[Query], notes: list[str]) -> Iterator[str]:
@@ -412,7 +421,9 @@ def _as_reported(
     # With the names that the user gave, and those that failed in their places.
     results = iter(outcome.suspects)
     suspects = tuple(
-        replace(next(results), path=suspect.path) if answers else SuspectResult(suspect.path, failure=suspect.reason)
+        replace(next(results), path=suspect.path, stored=suspect.stored is True)
+        if answers
+        else SuspectResult(suspect.path, failure=suspect.reason)
         for suspect, answers in zip(report.suspects, observations, strict=True)
     )
     return replace(outcome, suspects=suspects)

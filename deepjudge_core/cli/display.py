@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from deepjudge_core.auditing.folders import SKIPPED, Skipped, by_code
-from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
+from deepjudge_core.auditing.outcome import CLAIMED, AuditOutcome, SuspectResult
 from deepjudge_core.cli import tables
 from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.kinds import Metric
@@ -425,6 +425,8 @@ def failures(results: Iterable[SuspectResult]) -> Iterator[str]:
 
 def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str, str]]:
     for result in results:
+        if result.stored:
+            yield result.path, CLAIMED
         if result.observation and not (few and _is_quiet(result)):
             yield from ((result.path, note) for note in result.observation.notes)
         verdict = result.verdict

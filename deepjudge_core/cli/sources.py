@@ -17,6 +17,7 @@ from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
+from deepjudge_core.naming import option
 from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Confinement
 from deepjudge_core.sandbox.scratch import sweep
 from deepjudge_core.suites.inputs import Inputs, Offered
@@ -112,7 +113,8 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
             here = Found((name,))
         if not here.models:
             pattern = (path if path.is_dir() else path.parent) / f"*{_OBSERVATION}"
-            hint = f"; stored observations are given as '{pattern}'" if glob.glob(str(pattern)) else ""  # noqa: PTH207
+            stored = f"; stored observations are given as '{pattern}', with {option('QuerySettings.stored', True)}"
+            hint = stored if glob.glob(str(pattern)) else ""  # noqa: PTH207
             kinds = "; ".join(f"{SKIPPED[code]}: {len(some)}" for code, some in by_code(here.skipped))
             empty.append((name, f" ({kinds}){hint}" if kinds else hint))
         found += here

@@ -143,8 +143,12 @@ def _show(out: Console, results: Sequence[SuspectResult], say: Callable[[str], N
 
 
 def verdicts(results: Sequence[SuspectResult]) -> Part:
-    """The column of verdicts."""
-    cells = [Text(in_words(result.decision, result.points_to), _STYLES[result.decision]) for result in results]
+    """The column of verdicts, marked if they rest on what somebody stored."""
+    stored = [" (stored)" if result.stored else "" for result in results]
+    cells = [
+        Text(f"{in_words(result.decision, result.points_to)}{mark}", _STYLES[result.decision])
+        for result, mark in zip(results, stored, strict=True)
+    ]
     return Part("verdict", cells, right=False)
 
 

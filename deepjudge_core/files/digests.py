@@ -36,7 +36,9 @@ class FileDigests:
 
 
 def of_file(path: Path, beside: Iterable[Path] = (), stopped: Callable[[], bool] = _never) -> FileDigests:
-    """Of a file, and of others that hold its weights.
+    """Of a file, and of others that hold its weights: then of the names, sizes and contents of all, as of a folder.
+
+    Without the sizes, one file could have the digest of several: their bytes and names behind one another.
 
     Args:
         path: The file.
@@ -46,14 +48,11 @@ def of_file(path: Path, beside: Iterable[Path] = (), stopped: Callable[[], bool]
     Raises:
         OSError: When one cannot be read, or nobody waits.
     """
-    digest = _sha256(path, stopped)
     others = sorted(beside)
-    files = {path.name if others else ITSELF: digest.hexdigest()}
-    for other in others:
-        content = _sha256(other, stopped).digest()
-        files[other.name] = content.hex()
-        digest.update(_encoded(other.name) + content)
-    return FileDigests(digest.hexdigest(), files)
+    if not others:
+        sha256 = _sha256(path, stopped).hexdigest()
+        return FileDigests(sha256, {ITSELF: sha256})
+    return _of_all({file.name: file for file in (path, *others)}, stopped)
 
 
 def of_folder(path: Path, stopped: Callable[[], bool] = _never) -> FileDigests:
@@ -66,13 +65,18 @@ def of_folder(path: Path, stopped: Callable[[], bool] = _never) -> FileDigests:
     Raises:
         OSError: When one cannot be read, or nobody waits.
     """
-    digest, files = hashlib.sha256(), {}
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        name, content = file.relative_to(path).as_posix(), _sha256(file, stopped).digest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return _of_all({file.relative_to(path).as_posix(): file for file in files}, stopped)
+
+
+def _of_all(files: Mapping[str, Path], stopped: Callable[[], bool]) -> FileDigests:
+    digest, contents = hashlib.sha256(), {}
+    for name, file in files.items():
+        content = _sha256(file, stopped).digest()
         digest.update(_encoded(name) + f"\0{file.stat().st_size}\0".encode())
         digest.update(content)
-        files[name] = content.hex()
-    return FileDigests(digest.hexdigest(), files)
+        contents[name] = content.hex()
+    return FileDigests(digest.hexdigest(), contents)
 
 
 def file_key(path: Path) -> FileKey | None:

@@ -71,18 +71,31 @@ def write(path: Path, content: Content, *, private: bool = False) -> None:
     Raises:
         FileFormatError: When it cannot be written, or could not be read.
     """
+    write_bytes(path, packed(content, str(path)), private=private)
+
+
+def packed(content: Content, name: str) -> bytes:
+    """The bytes of a file; equal contents give equal bytes.
+
+    Args:
+        content: What it holds.
+        name: What messages call it.
+
+    Raises:
+        FileFormatError: When it could not be read.
+    """
     whole = {"schema": f"{_PREFIX}{content.kind}/1", "sha256": content.digest, "manifest": content.header}
     arrays = {name: np.ascontiguousarray(array) for name, array in content.arrays.items()}
     text = _canonical(whole)
-    data = save(arrays, metadata={_KEY: text})
+    data: bytes = save(arrays, metadata={_KEY: text})
     try:
         for part in (text, data[_LENGTH : _LENGTH + int.from_bytes(data[:_LENGTH], "little")]):
             parse_json(part)
     except ValueError as error:
         raise FileFormatError(
-            f"{path}: not written, because it could not be read back: {error}", code="cannot-write"
+            f"{name}: not written, because it could not be read back: {error}", code="cannot-write"
         ) from None
-    write_bytes(path, data, private=private)
+    return data
 
 
 def is_special(path: Path) -> bool:

@@ -158,7 +158,7 @@ def measure_by(
             if isinstance(metric, Mark)
             else _of_weights(suite, observation, metric, siblings)
             if metric.of_weights
-            else _measure(suite, observation, metric, answers),
+            else _measure(suite, beside, metric, answers),
             match=match,
             unsteady=None if metric.of_weights or metric.on == "keys" else observation.unsteady,
             accuracy=accuracy,

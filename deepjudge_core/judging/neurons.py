@@ -20,6 +20,10 @@ Match = Literal["none", "neurons"]
 
 DEFAULT_MATCH: Match = "neurons"
 
+MOST_MATCHED = 2**13
+"""Neurons of a layer that are matched. It takes memory by the square and time by the cube of their number, and a small
+file can hold a few answers of very many."""
+
 
 @dataclass(frozen=True, eq=False)
 class Matching:
@@ -70,20 +74,32 @@ def match_neurons(ours: Array, theirs: Array) -> Matching:
 def matchings(suite: Suite, observation: Observation) -> Mapping[str, Matching]:
     """Layer to how its neurons are matched, by all cases of the suite.
 
-    The logits are left out: their neurons are classes, whose order the labels of the seeds tell.
+    The logits are left out: their neurons are classes, whose order the labels of the seeds tell. So are layers of more
+    than :data:`MOST_MATCHED` neurons.
     """
-    logits = next(reversed(list(suite.victim.model.layers)), None)  # none of a model that was not run
+    hidden = _hidden(suite, observation)
     return {
         layer: match_neurons(suite.victim.activations[layer], outputs)
-        for layer, outputs in observation.activations.items()
-        if layer != logits
+        for layer, outputs in hidden.items()
+        if outputs.shape[1] <= MOST_MATCHED
     }
 
 
+def _hidden(suite: Suite, observation: Observation) -> dict[str, Array]:
+    logits = next(reversed(list(suite.victim.model.layers)), None)  # none of a model that was not run
+    return {layer: outputs for layer, outputs in observation.activations.items() if layer != logits}
+
+
 def match_observation(suite: Suite, observation: Observation, match: Match) -> Observation:
-    """What a model answered, its neurons put beside the victim's."""
+    """What a model answered, its neurons put beside the victim's; without its layers if one is too wide for that."""
     if match == "none":
         return observation
+    for layer, outputs in _hidden(suite, observation).items():
+        if (neurons := outputs.shape[1]) > MOST_MATCHED:
+            why = (
+                f"the neurons of {layer!r} are too many to match: expected at most {MOST_MATCHED:,}, found {neurons:,}"
+            )
+            return replace(observation, activations={}, unmatched=why)
     by_layer = matchings(suite, observation)
     return replace(
         observation,

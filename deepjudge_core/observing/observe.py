@@ -219,7 +219,7 @@ def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Arranging
     try:
         return Arranging.of(model, suite, asking)
     except InputError as error:
-        raise ModelError(str(error)) from None
+        raise ModelError(str(error), code="other-inputs") from None
 
 
 def _other_shape(model: Model, suite: Suite) -> str:

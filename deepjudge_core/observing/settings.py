@@ -68,6 +68,8 @@ class QuerySettings:
             that the answers to the seeds show.
         layout: Where the channels of the model's inputs are, where the model does not say.
         weights: Whether only the model's weights are read, so that it is never run.
+        stored: Of a suspect, whether it may be a stored observation. What such a file says of the model, and what the
+            model answered, are claims of whoever made it; and any name may be given to it.
     """
 
     layers: Mapping[str, str] = setting(
@@ -126,10 +128,19 @@ class QuerySettings:
         group="weights",
         commands=("observe", "calibrate", "judge"),
     )
+    stored: bool = setting(
+        "accept stored observations as suspects; the report marks them, because their makers claim what they hold",
+        "--stored",
+        default=False,
+        group="suspect",
+        key="stored",
+        tables=("suspects[]",),
+        commands=("judge", "audit"),
+    )
 
     def of_controls(self) -> "QuerySettings":
         """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""
-        return replace(self, layers={}, classes=None, preprocessing=None)
+        return replace(self, layers={}, classes=None, preprocessing=None, stored=False)
 
 
 @dataclass(frozen=True)

@@ -244,6 +244,7 @@ def _suspect(report: AuditOutcome, result: SuspectResult) -> SuspectEntry:
         sequential=UNSET if result.sequential is None else _sequential(result.sequential),
         **(_layers(report, observation) if observation and verdict else {"layer_map": {}}),
         **(_asked(observation) if observation else {}),
+        stored=result.stored or UNSET,
     )
 
 

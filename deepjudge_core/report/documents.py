@@ -576,6 +576,16 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
     unsteady: Unsteady = None
     tried: Tried = UNSET
     accuracy_on_probes: OnProbes = UNSET
+    stored: (
+        Annotated[
+            bool,
+            Meta(
+                description="True: it was not asked in this run. The person who stored its answers claims "
+                "what they are, and its digest, format and isolation. Absent: it was asked."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
     def __post_init__(self) -> None:
         if self.decision in ("inconclusive", "failed") and self.reason is None:

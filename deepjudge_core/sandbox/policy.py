@@ -31,6 +31,8 @@ class Sandbox:
         memory: Bytes that it may take beside its framework, and that its files may have; by default 8 GiB, or half of
             the machine's memory if that is less.
         timeout: Seconds for opening it, and for each batch of answers.
+        total: Seconds for a control or suspect in all, with what this process does between its answers. A victim has as
+            long as its owner waits.
         template: Whether a model's process may be a copy of one that has imported its framework, which takes a tenth of
             the time; such copies share the layout of their memory.
         required: Whether a model is refused where the sandbox is not the full one.
@@ -54,6 +56,15 @@ class Sandbox:
         group="isolation",
         metavar="SECONDS",
         key="timeout",
+        tables=("sandbox",),
+    )
+    total: Annotated[float, Gt(0), Le(_LONGEST)] = setting(
+        "time limit in seconds for all answers of a control or a suspect together",
+        "--total-timeout",
+        default=3600.0,
+        group="isolation",
+        metavar="SECONDS",
+        key="total_timeout",
         tables=("sandbox",),
     )
     template: bool = setting(
@@ -80,11 +91,12 @@ class Sandbox:
                 f"expected 1 MiB to {sys.maxsize // 2**30 + 1} GiB of memory for a model, found {self.memory} bytes",
                 code="wrong-value",
             )
-        if not 0 < self.timeout <= _LONGEST:
-            raise UsageError(
-                f"expected a timeout above 0 and of at most {_LONGEST} seconds, found {self.timeout:g}",
-                code="wrong-value",
-            )
+        for seconds in (self.timeout, self.total):
+            if not 0 < seconds <= _LONGEST:
+                raise UsageError(
+                    f"expected a timeout above 0 and of at most {_LONGEST} seconds, found {seconds:g}",
+                    code="wrong-value",
+                )
 
 
 DEFAULT_SANDBOX = Sandbox()

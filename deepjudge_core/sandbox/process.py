@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -43,6 +44,8 @@ class Worker:
         readable: Sequence[Path],
         kind: Kind | None = None,
         held: Sequence[int] = (),
+        *,
+        patient: bool = False,
     ) -> None:
         """Start it; use as a context, which ends it.
 
@@ -55,7 +58,10 @@ class Worker:
             kind: Of the processes that it can be a copy of one of; None to start it from scratch.
             held: Open files that it reads. With any, it is started from scratch: a copy may open no file again that
                 the process does not see that it is a copy of.
+            patient: Whether there is no limit to the time of all its answers together.
         """
+        self._total: float | None = None if patient else sandbox.total
+        self._deadline: float | None = None  # from its first answer on: until then it may wait for another one's end
         self._label, self._model, self._scratch, self._sandbox = label, model, scratch, sandbox
         self._gone: _GoneError | None = None
         self._log = bytearray()
@@ -87,7 +93,7 @@ class Worker:
             ModelError: When it is gone, or does not listen.
         """
         with self._talking():
-            self._channel.send(Message(values, arrays), self._sandbox.timeout)
+            self._channel.send(Message(values, arrays), self._patience())
 
     def receive(self, expected: Expected = lambda values: (), *, failing: str = "cannot-answer") -> Message:
         """Its answer.
@@ -105,7 +111,9 @@ class Worker:
             return () if "failed" in values else expected(values)
 
         with self._talking():
-            message = self._channel.receive(unless_failed, self._sandbox.timeout)
+            if self._deadline is None and self._total is not None:
+                self._deadline = time.monotonic() + self._total
+            message = self._channel.receive(unless_failed, self._patience())
         if "failed" in message.values:
             self._tell_log()
             raise self._failure(message.values, failing)
@@ -116,19 +124,25 @@ class Worker:
         self._bury(_GoneError(f"expected an answer, found {clean(reason)}", "bad-answer"))
         return self._error()
 
+    def _patience(self) -> float:
+        # Seconds for the next answer.
+        left = math.inf if self._deadline is None else self._deadline - time.monotonic()
+        return max(0.0, min(self._sandbox.timeout, left))
+
+    def _late(self) -> "_GoneError":
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            within, allowed = f"all answers within {self._total:g} s", option("Sandbox.total")
+        else:
+            within, allowed = f"an answer within {self._sandbox.timeout:g} s", option("Sandbox.timeout")
+        return _GoneError(f"expected {within}, found none; allow more with {allowed}", "timed-out")
+
     @contextlib.contextmanager
     def _talking(self) -> Iterator[None]:
         if self._gone is None:
             try:
                 yield
             except LateError:
-                self._bury(
-                    _GoneError(
-                        f"expected an answer within {self._sandbox.timeout:g} s, found none; allow more with "
-                        f"{option('Sandbox.timeout')}",
-                        "timed-out",
-                    )
-                )
+                self._bury(self._late())
             except ClosedError:
                 self._bury(self._cause_of_death())
             except ChannelError as error:

@@ -70,7 +70,7 @@ def begun(
     readable = (*common, scratch.model, *(Path(f"/proc/self/fd/{number}") for number in descriptors))
     # The user's own code is imported into the process of one model, not into what all are copies of.
     kind = None if own_code else Kind(plugin, adapter.name, common, frameworks)
-    with Worker(label, model, scratch, sandbox, readable, kind, descriptors) as worker:
+    with Worker(label, model, scratch, sandbox, readable, kind, descriptors, patient=gradients) as worker:
         worker.send(
             {
                 "label": label,

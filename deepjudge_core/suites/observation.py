@@ -261,6 +261,15 @@ def save_observation(path: Path | str, observation: Observation) -> None:
     storage.write(Path(path), _content(observation))
 
 
+def pack_observation(observation: Observation) -> bytes:
+    """The bytes of an observation's file, for who sends it elsewhere before it is written.
+
+    Raises:
+        FileFormatError: When it could not be read back.
+    """
+    return storage.packed(_content(observation), observation.model.name)
+
+
 def _content(observation: Observation) -> storage.Content:
     return storage.seal("observation", plain(observation.header()), observation.arrays(""))
 

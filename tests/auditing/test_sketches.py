@@ -52,7 +52,7 @@ def test_weights_alone_from_the_suite_to_the_verdict(models: Path, cli: Cli) -> 
     assert cli("calibrate", "s.safetensors", "others", "-o", "c.safetensors")[0] == 0
     assert cli("observe", "s.safetensors", "honest", "--weights", "-o", "o.safetensors")[0] == 0
     assert load_observation("o.safetensors").probabilities is None
-    judging = ("judge", "s.safetensors", "o.safetensors", "--calibration", "c.safetensors")
+    judging = ("judge", "s.safetensors", "o.safetensors", "--stored", "--calibration", "c.safetensors")
     assert cli(*judging, "--json", "r.json", "--html", "r.html", "--csv", "r.csv", "--sarif", "r.sarif")[0] == 0
     assert report_of("r.json")["o.safetensors"]["decision"] == "independent"
     for path in ("s.safetensors", "c.safetensors", "o.safetensors", "r.json"):

@@ -423,7 +423,8 @@ def test_an_earlier_bundle_is_no_part_of_the_next(bundled: Cli) -> None:
 
 def test_stored_observations_are_taken_as_such(ready: Cli) -> None:
     ready("observe", "s.safetensors", "copy.toy", "-o", "seen.safetensors")
-    audit = ("audit", "victim.toy", "seen.safetensors", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    given = ("seen.safetensors", "--stored", "--controls", "controls", "--inputs", "in.npz")
+    audit = ("audit", "victim.toy", *given, *MADE, *HOW)
     assert ready(*audit, "-o", "out")[0] == 1
     query = json.loads(Path("out/queries.jsonl").read_text().splitlines()[-1])
     assert (query["model"], query["stored"]) == ("seen.safetensors", True)
@@ -436,7 +437,8 @@ def test_stored_observations_are_taken_as_such(ready: Cli) -> None:
 def test_answers_to_another_suite_are_recomputed_as_a_failure(ready: Cli) -> None:
     ready("suite", "victim.toy", "--inputs", "in.npz", *MADE, "--seed", "1", "-o", "s2.safetensors")
     ready("observe", "s2.safetensors", "copy.toy", "-o", "seen.safetensors")
-    audit = ("audit", "victim.toy", "seen.safetensors", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
+    given = ("seen.safetensors", "--stored", "--controls", "controls", "--inputs", "in.npz")
+    audit = ("audit", "victim.toy", *given, *MADE, *HOW)
     assert ready(*audit, "-o", "out")[0] == 4
     assert ready("verify", "out")[0] == 0
 

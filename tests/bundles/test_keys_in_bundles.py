@@ -102,11 +102,13 @@ def test_another_nonce_is_another_suite(keyed: Cli) -> None:
 
 def test_stored_answers_hold_what_keys_read(keyed: Cli) -> None:
     assert keyed("observe", "s.safetensors", "copy.toy", "-o", "o.safetensors")[0] == 0
-    status, out, _ = keyed("judge", "s.safetensors", "o.safetensors", *HOW, "--calibration", "c.safetensors")
+    status, out, _ = keyed(
+        "judge", "s.safetensors", "o.safetensors", "--stored", *HOW, "--calibration", "c.safetensors"
+    )
     assert status == 1
     assert "24 of 24" in out
     assert keyed("show", "s.safetensors")[0] == 0
-    assert keyed("judge", "s.safetensors", "o.safetensors", *HOW, "--json", "r.json")[0] == 1
+    assert keyed("judge", "s.safetensors", "o.safetensors", "--stored", *HOW, "--json", "r.json")[0] == 1
     status, out, _ = keyed("show", "r.json")
     assert (status, "24 of 24, p = " in out) == (0, True)
 

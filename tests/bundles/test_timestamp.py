@@ -186,7 +186,7 @@ def test_suspects_that_were_asked_before(stamped: Cli) -> None:
 def test_answers_that_were_stored_before_have_no_time(stamped: Cli) -> None:
     assert stamped("observe", "s.safetensors", "copy.toy", "-o", "copy.safetensors")[0] == 0
     models = ("victim.toy", "honest.toy", "copy.safetensors", *MODELS[4:])
-    assert stamped("audit", *models, *HOW, *STAMPED, "-o", "out")[0] == 1
+    assert stamped("audit", *models, "--stored", *HOW, *STAMPED, "-o", "out")[0] == 1
     status, out, _ = stamped("verify", "out", "--tsa-certificate", "authority/root.pem")
     assert status == 0
     assert "copy.safetensors had answered before the audit, and possibly before the commitment" in out

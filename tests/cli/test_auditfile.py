@@ -827,7 +827,7 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
         ("many/[ow]*.safetensors",): {"many/o.safetensors": True, "many/weights.safetensors": True},
         ("observation", "many/s.safetensors"): {"observation": True, "many/s.safetensors": False},
     }.items():
-        _, out, _ = cli("judge", "s.safetensors", *named, *arch, "--json", "r.json")
+        _, out, _ = cli("judge", "s.safetensors", *named, "--stored", *arch, "--json", "r.json")
         found = {s["path"]: s["decision"] != "failed" for s in json.loads(Path("r.json").read_text())["suspects"]}
         assert found == decisions
         for suspect in json.loads(Path("r.json").read_text())["suspects"]:

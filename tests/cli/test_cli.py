@@ -323,7 +323,7 @@ def test_preprocessing(ready: Cli) -> None:
     assert seen.preprocessing == Preprocessing(1.1, (-0.1,))
     note = "its inputs are prepared by scale=1.1,mean=-0.1, as requested"
     assert note in " ".join(ready("show", "o.safetensors")[1].split())
-    assert f"o.safetensors: {note}" in judge(ready, "o.safetensors")[1]
+    assert f"o.safetensors: {note}" in judge(ready, "o.safetensors", more=("--stored",))[1]
     for typed in ("-1..1", "0..1,invert=true", "imagenet"):
         status, _, err = judge(ready, "copy.toy", more=("--suspect-input", typed, "--json", "r.json"))
         [suspect] = json.loads(Path("r.json").read_text())["suspects"]
@@ -403,7 +403,7 @@ def test_observe_and_judge_elsewhere(ready: Cli) -> None:
     assert "model       copy.toy (numpy)" in out
     assert load_observation(Path("copy.safetensors")).model.name == "copy.toy"
     Path("copy.toy").unlink()
-    status, out, _ = judge(ready, "copy.safetensors", more=("--json", "r.json"))
+    status, out, _ = judge(ready, "copy.safetensors", more=("--stored", "--json", "r.json"))
     assert status == 1
     assert json.loads(Path("r.json").read_text())["suspects"][0]["path"] == "copy.safetensors"
     # What is no model is not observed.
@@ -421,7 +421,7 @@ def test_folders_and_globs(ready: Cli) -> None:
     ready("observe", "s.safetensors", "copy.toy", "-o", "many/copy.safetensors")
 
     def suspects(*given: str) -> list[str]:
-        judge(ready, *given, calibration=False, more=("--json", "r.json"))
+        judge(ready, *given, calibration=False, more=("--stored", "--json", "r.json"))
         return [s["path"] for s in json.loads(Path("r.json").read_text())["suspects"]]
 
     models = [f"many/c{i}.toy" for i in (1, 2, 3, 4)] + [f"many/x{i}.toy" for i in range(5)]

@@ -65,6 +65,15 @@ def test_a_file(tmp_path: Path) -> None:
     assert digests.root(both.files) == OF_BOTH
 
 
+def test_one_file_has_never_the_digest_of_several(tmp_path: Path) -> None:
+    # What the digest of several was once made of: the bytes of the first, then name and digest of each other.
+    write(tmp_path, {"model.onnx": b"graph", "w": b"weights"})
+    joined = b"graph" + b"w" + hashlib.sha256(b"weights").digest()
+    write(tmp_path, {"alone.onnx": joined})
+    both = digests.of_file(tmp_path / "model.onnx", [tmp_path / "w"])
+    assert digests.of_file(tmp_path / "alone.onnx").digest != both.digest
+
+
 def test_names_that_no_folder_has(tmp_path: Path) -> None:
     # As in an observation that a stranger stored.
     whole = digests.of_folder(write(tmp_path / "model", FOLDER)).files
@@ -109,7 +118,7 @@ def test_the_report_names_the_files_of_each_model(cli: Cli) -> None:
     cli("observe", "s.safetensors", "honest.toy", "-o", "seen.safetensors")
     Path("broken.toy").write_bytes(b"nothing")
     audited = ("audit", "victim.toy", "copy.toy", "seen.safetensors", "broken.toy", "--controls", "controls")
-    assert cli(*audited, "--inputs", "in.npz", *MADE, *HOW, "-o", "out")[0] == 1
+    assert cli(*audited, "--inputs", "in.npz", *MADE, *HOW, "--stored", "-o", "out")[0] == 1
     report = json.loads(Path("out/report.json").read_text())
     [copy, stored, missing] = report["suspects"]
     for model in (report["victim"], *report["calibration"]["controls"], copy, stored):

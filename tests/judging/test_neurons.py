@@ -25,7 +25,8 @@ from deepjudge_core import (
     select_seeds,
 )
 from deepjudge_core.errors import CalibrationError, FileFormatError
-from deepjudge_core.judging.neurons import Match, match_neurons, match_observation
+from deepjudge_core.judging import neurons
+from deepjudge_core.judging.neurons import Match, match_neurons, match_observation, matchings
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.testing import NumpyModel
@@ -119,6 +120,20 @@ def test_the_logits_are_not_matched() -> None:
     assert not np.array_equal(beside.activations["dense2"], observation.activations["dense2"])
     assert beside.activations["logits"] is observation.activations["logits"]
     assert match_observation(suite, observation, "none") is observation
+
+
+def test_few_answers_of_many_neurons_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = toys.suite()
+    observation = observe(toys.make_model(9), suite)
+    assert match_observation(suite, observation, "neurons").activations
+    monkeypatch.setattr(neurons, "MOST_MATCHED", 2)
+    monkeypatch.setattr(neurons, "match_neurons", None)
+    beside = match_observation(suite, observation, "neurons")
+    assert (dict(beside.activations), matchings(suite, observation)) == ({}, {})
+    assert beside.unmatched is not None
+    measured = measure(suite, observation, ["outputs"], registry=toys.registry())["outputs"]
+    assert (measured.value, measured.reason) == (None, beside.unmatched)
+    assert match_observation(suite, observation, "none").activations
 
 
 def test_controls_and_suspects_are_matched_alike(tmp_path: Path) -> None:

@@ -627,7 +627,7 @@ def test_the_command(ready: Cli) -> None:
     assert (status, err) == (1, "")
     assert json.loads(Path("report-1.json").read_text()) == report_values
     ready("observe", "s.safetensors", "copy.toy", "-o", "o.safetensors")
-    again = ("judge", "s.safetensors", "o.safetensors", *JUDGED[4:], "--json", "r2.json")
+    again = ("judge", "s.safetensors", "o.safetensors", "--stored", *JUDGED[4:], "--json", "r2.json")
     assert ready(*again)[0] == 1
     stored = json.loads(Path("r2.json").read_text())["suspects"][0]
     assert stored["sequential"] == report_values["suspects"][0]["sequential"]

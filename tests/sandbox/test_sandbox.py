@@ -526,9 +526,10 @@ def taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     path = toys.save_model(tmp_path / "a.toy")
     registry = load_registry()
 
-    def opened(code: str, timeout: float = 120) -> Any:
+    def opened(code: str, timeout: float = 120, **more: Any) -> Any:
         monkeypatch.setattr(starting, "_WORKER", f"{TAKEN_OVER}{code}\ntime.sleep(600)")
-        return open_isolated(path, registry=registry, sandbox=Sandbox(timeout=timeout, template=False))
+        sandbox = Sandbox(timeout=timeout, template=False, total=more.pop("total", 3600))
+        return open_isolated(path, registry=registry, sandbox=sandbox, **more)
 
     return opened
 
@@ -592,6 +593,19 @@ def test_a_hostile_answer(taken_over: Any, code: str, facts: tuple[str, ...]) ->
     with taken_over(DESCRIBED + code) as model, pytest.raises(ModelError) as caught:
         model.predict(X)
     expect_facts(str(caught.value), *facts, f"({caught.value.code})")
+
+
+def test_slow_answers_do_not_add_up(taken_over: Any) -> None:
+    answers = '\nwhile True: time.sleep(0.2); say({}, [[[5, 2], "float32"]], bytes(40))'
+
+    def ask_on(model: Any) -> None:
+        for _ in range(1000):
+            model.predict(X)
+
+    with taken_over(DESCRIBED + answers, total=1, gradients=False) as model, pytest.raises(ModelError) as caught:
+        ask_on(model)
+    assert caught.value.code == "timed-out"
+    expect_facts(str(caught.value), "1 s", "total=")
 
 
 @pytest.mark.parametrize(("code", "expected"), [("unknown-name", "unknown-name"), ("made-up", "wrong-usage")])

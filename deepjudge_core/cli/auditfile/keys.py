@@ -70,7 +70,7 @@ class SuspectFiles:
     """
 
     path: str = setting(
-        "a model or a stored observation; a folder or a glob means all models in it",
+        "a model or, with stored = true, a stored observation; a folder or a glob means all models in it",
         key="path",
         tables=("suspects[]",),
         sample="suspects",

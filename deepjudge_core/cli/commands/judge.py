@@ -54,7 +54,7 @@ class JudgeCommand(Command):
     statuses = STATUSES
 
     suite: Path = argument("SUITE", "the suite, from 'deepjudge suite'", reads=True)
-    suspects: tuple[str, ...] = argument("SUSPECT", f"{MODELS}; or a stored observation", reads=True)
+    suspects: tuple[str, ...] = argument("SUSPECT", f"{MODELS}; with --stored, stored observations too", reads=True)
     calibration: Path | None = setting(
         "the calibration, from 'deepjudge calibrate'; without it, the report has values but no "
         "thresholds, and verdicts are inconclusive",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import UNSET
 
 from deepjudge_core.auditing.folders import SKIPPED, SkipCode
+from deepjudge_core.auditing.outcome import CLAIMED
 from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
 from deepjudge_core.judging.ranking import ranked, ratio
@@ -658,16 +659,27 @@ def _accuracy(model: VictimEntry | SuspectEntry) -> float | None:
 def _ran(models: Sequence[VictimEntry | ControlEntry | SuspectEntry]) -> Mapping[str, Sequence[Cell]]:
     return {
         "format": [text(model.framework or "-") for model in models],
-        "isolation": [text(model.isolation or "-") for model in models],
+        "isolation": [text(_isolation(model)) for model in models],
         "ran on": [word(model.device) if model.device else text("-") for model in models],
     }
+
+
+def _isolation(model: VictimEntry | ControlEntry | SuspectEntry) -> str:
+    if model.isolation is None:
+        return "-"
+    return f"{model.isolation} (claimed)" if _is_claimed(model) else str(model.isolation)
+
+
+def _is_claimed(model: VictimEntry | ControlEntry | SuspectEntry) -> bool:
+    return isinstance(model, SuspectEntry) and model.stored is True
 
 
 def _how_asked(report: AuditReport) -> Iterator[Line]:
     models: Sequence[SuspectEntry | ControlEntry] = (*report.suspects, *report.calibration.controls)
     said: dict[str, list[str]] = {}
     for model in models:
-        for note in [*model.notes, *filter(None, [model.unsteady])]:
+        claimed = [CLAIMED] if _is_claimed(model) else []
+        for note in [*claimed, *model.notes, *filter(None, [model.unsteady])]:
             said.setdefault(note, []).append(base(model.path))
     for note, names in said.items():
         yield (*_listed(list(dict.fromkeys(names))), f": {note}")
