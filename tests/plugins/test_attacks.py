@@ -470,6 +470,22 @@ def test_weight_noise_has_its_share(case: Case) -> None:
         assert noise.std() == pytest.approx(0.1 * own.std(), rel=0.3)
 
 
+# Disguises.
+
+
+def test_temperature_keeps_the_labels_and_divides_the_scores(every_case: Case) -> None:
+    stolen = every_case.steal("temperature", divisor=8.0)
+    assert changed(stolen, every_case.victim) <= set(every_case.victim.architecture.head)
+    scores = [n.architecture.trainer(n.weights, in_use=True).scores(every_case.x) for n in (every_case.victim, stolen)]
+    np.testing.assert_allclose(scores[1] * 8, scores[0], rtol=1e-3, atol=1e-3 * np.abs(scores[0]).max())
+
+
+def test_split_neurons_do_the_work_of_whole_ones(case: Case) -> None:
+    stolen = case.steal("split-neuron")
+    assert changed(stolen, case.victim)
+    assert agreement(stolen, case.victim, case.x) > 0.8
+
+
 # Permuting.
 
 
