@@ -6,7 +6,7 @@ Nothing in here changes its name or meaning without a note in the change log: th
 from deepjudge_core import progress
 from deepjudge_core.components.attack import Attack, Loot
 from deepjudge_core.components.hooks import hookimpl
-from deepjudge_core.components.kinds import Adapter, Format, Generator, Metric, Rule
+from deepjudge_core.components.kinds import Adapter, Format, Generator, Metric, Rule, Within
 from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Lift, Matches, Reading, Scheme, Teaching
@@ -35,8 +35,9 @@ from deepjudge_core.errors import (
 from deepjudge_core.files import digests
 from deepjudge_core.files.storage import write_bytes
 from deepjudge_core.models.cka import linear_cka, unbiased_linear_cka
+from deepjudge_core.models.losses import cross_entropy_direction
 from deepjudge_core.models.model import Access, BatchedModel, Cotangent, InputSpec, Model, Scores, softmax
-from deepjudge_core.models.network import Architecture, Network, ScoresCotangent, Trainer, Weights
+from deepjudge_core.models.network import Architecture, Losses, Network, ScoresCotangent, Trainer, Weights
 from deepjudge_core.models.outputs import Output, Outputs
 from deepjudge_core.models.taps import Op, Role, Tap, Taps, axes_beside_one_place, find_taps
 from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, shifted, train
@@ -73,6 +74,7 @@ __all__ = [
     "Lesson",
     "Lift",
     "Loot",
+    "Losses",
     "Matches",
     "Metric",
     "MissingExtraError",
@@ -106,9 +108,11 @@ __all__ = [
     "View",
     "Vote",
     "Weights",
+    "Within",
     "accuracy",
     "axes_beside_one_place",
     "cross_entropy",
+    "cross_entropy_direction",
     "digests",
     "find_taps",
     "hookimpl",

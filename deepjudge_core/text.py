@@ -32,6 +32,11 @@ def clean(text: str, longest: int = 200) -> str:
     return "".join(_shown(character) for character in cut)
 
 
+def is_url(source: object) -> bool:
+    """Whether something is a text that begins as the address of an API does."""
+    return isinstance(source, str) and re.match(r"https?://", source, re.IGNORECASE) is not None
+
+
 def is_utf8(text: str) -> bool:
     """Whether a text can be written as UTF-8, which the name of a file of other bytes cannot: it holds surrogates."""
     try:

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING
-from typing import Any
+from typing import Any, cast
+
+import msgspec
 
 from deepjudge_core import load_registry
 from deepjudge_core.cli.auditfile.example import toml
@@ -49,6 +51,28 @@ def presets() -> str:
     """The presets of preprocessings, with their numbers."""
     rows = ((f"`{name}`", f"`{one.preprocessing}`", one.words) for name, one in PRESETS.items())
     return table(("name", "numbers", "what it is"), rows)
+
+
+def api_keys(part: str = "") -> str:
+    """The keys of a description of a model behind an API, or of one of its tables."""
+    from deepjudge_http import description
+
+    structs = {"": description.Description, "request": description.Request, "answer": description.Answer}
+    kind = msgspec.inspect.type_info(structs[part])
+    rows = []
+    for field in cast(Any, kind).fields:
+        inner = field.type
+        said = getattr(inner, "extra_json_schema", None) or _described(inner)
+        rows.append((f"`{field.encode_name}`", (said or {}).get("description", "").replace("\n", " ")))
+    return table(("key", "meaning"), ((key, meaning) for key, meaning in rows if meaning))
+
+
+def _described(kind: Any) -> dict[str, str] | None:
+    # Of a type that may be unset, what is said of the rest.
+    for inner in getattr(kind, "types", ()):
+        if said := getattr(inner, "extra_json_schema", None):
+            return cast(dict[str, str], said)
+    return None
 
 
 def command(name: str) -> type[Command]:

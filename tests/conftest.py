@@ -33,6 +33,13 @@ FRAMEWORKS = {
     *("skl2onnx", "tensorflow", "tf2onnx", "tf_keras", "torch", "torchao", "transformers"),
 }
 
+# Files of half a minute and more, longest first.
+LONG = (
+    *("adapters/test_formats.py", "zoo/test_zoo_real.py", "auditing/test_real_victims.py", "examples/test_zoo_demo.py"),
+    *("docs/test_tutorials.py", "conformance/test_matrix.py", "examples/test_examples.py", "sandbox/hostile/"),
+    *("zoo/test_zoo.py", "plugins/test_attacks.py", "auditing/test_killing.py"),
+)
+
 
 class _FinderWithoutFrameworks:
     """Finds all modules but those of frameworks, so that importing one fails as where it is not installed."""
@@ -62,7 +69,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (_place(item), item.get_closest_marker("slow") is None))
+
+
+def _place(item: pytest.Item) -> int:
+    # A worker takes a file as a whole.
+    return next((place for place, part in enumerate(LONG) if part in item.nodeid), len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ class Blueprint:
         try:
             config = _reusable(model.get_config())
         except NotImplementedError:
-            raise ModelError(f"its class {kind.__name__} has no get_config") from None
+            raise ModelError(f"its class {kind.__name__} has no get_config; define it") from None
         custom = _custom(part for layer in _layers(model) for part in (layer, *vars(layer).values()))
         fixed = {place: model.weights[place].numpy() for place in _fixed(model)}
         return cls(kind, config, model.get_build_config(), custom, fixed)
@@ -70,12 +70,18 @@ class Blueprint:
         except Exception as error:
             raise ModelError(cause(error)) from error
         if not model.weights:
-            raise ModelError(f"its class {self.kind.__name__} creates no weights when built from its configuration")
+            raise ModelError(
+                f"its class {self.kind.__name__} creates no weights when built from its configuration; "
+                "create them in build"
+            )
         for place, array in self.fixed.items():
             model.weights[place].assign(array)
         for layer in _layers(model):
             if getattr(layer, "stateful", False):
-                raise ModelError(f"its layer {layer.name} carries one batch over into the next")
+                raise ModelError(
+                    f"its layer {layer.name} is stateful: a batch changes the answers to the next; make it with "
+                    "stateful=False"
+                )
             layer.trainable = True
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()

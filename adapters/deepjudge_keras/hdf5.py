@@ -30,7 +30,9 @@ def elements(file: Any, size: int) -> int:
         chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
         declared += max(dataset.size * dataset.dtype.itemsize, chunk)
         if declared > _INFLATION * size:
-            raise ModelError(f"its HDF5 of {size} bytes declares at least {declared} bytes of numbers")
+            raise ModelError(
+                f"its HDF5 of {size} bytes declares at least {declared} bytes of numbers; save the model again"
+            )
     return count
 
 
@@ -73,7 +75,7 @@ def datasets(file: Any) -> Iterator[tuple[str, Any]]:
 
 def _expect_numbers(name: str, dataset: Any) -> None:
     if dataset.shape is None or (dataset.dtype.kind not in "biuf" and not _is_bfloat16(dataset)):
-        raise ModelError(f"in its HDF5, {name!r:.80} holds {dataset.dtype} instead of numbers")
+        raise ModelError(f"in its HDF5, {name!r:.80} holds {dataset.dtype} instead of numbers; save the model again")
     created = dataset.id.get_create_plist()
     if dataset.is_virtual or created.get_external_count():
         raise ModelError(f"in its HDF5, {name!r:.80} is stored in another file; save the model again")

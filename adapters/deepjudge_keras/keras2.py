@@ -249,7 +249,10 @@ class _Calls:
 
     def _lambda(self, entry: Config, nodes: Any) -> Config:
         if len(nodes) != 1:
-            raise ModelError(f"it calls a TensorFlow function in {entry['name']!r:.80} {len(nodes)} times")
+            raise ModelError(
+                f"expected one call of the TensorFlow function {entry['name']!r:.80}, found {len(nodes)}; "
+                "export it to ONNX"
+            )
         first, others = self._arguments(nodes[0])
         if entry["class_name"] == GRAPH_OPERATION:
             made = graph_operation(entry["config"], first if isinstance(first, list) else [first])
@@ -275,7 +278,10 @@ class _Calls:
             if isinstance(part, dict):
                 return {key: walk(value, depth + 1) for key, value in part.items()}
             if not isinstance(part, list):
-                raise ModelError(f"its configuration calls a layer with {part!r:.80}, which is not one of its tensors")
+                raise ModelError(
+                    f"its configuration calls a layer with {part!r:.80}, which is not one of its tensors; "
+                    "save the model again"
+                )
             items = [walk(item, depth + 1) for item in part]
             return items[0] if len(items) == 1 and depth == 0 else items
 

@@ -262,11 +262,14 @@ def _expect_kinds(model: Any, whole: Mapping[str, tuple[int, ...]]) -> None:
     for name, shape in whole.items():
         if held[shape] > room[shape]:
             raise ModelError(
-                f"expected real numbers, which its layers need, found whole numbers in {name!r:.80} {shape}"
+                f"expected real numbers, which its layers need, found whole numbers in {name!r:.80} {shape}; "
+                "save the model again"
             )
     for shape, count in Counter(shape for shape in map(_whole_shape, model.weights) if shape).items():
         if count > held[shape]:
-            raise ModelError(f"expected whole numbers, which its layers need, found real numbers for {shape}")
+            raise ModelError(
+                f"expected whole numbers, which its layers need, found real numbers for {shape}; save the model again"
+            )
 
 
 def _whole_shape(variable: Any) -> tuple[int, ...]:
@@ -288,4 +291,4 @@ def _expect_size(make: Callable[[], Any], held: int) -> None:
     with ThreadPoolExecutor(1) as thread:
         numbers = thread.submit(count).result()
     if numbers > held + _UNSAVED:
-        raise ModelError(f"its layers have {numbers} weights, but its file has {held}")
+        raise ModelError(f"its layers have {numbers} weights, but its file has {held}; save the model again")

@@ -223,7 +223,10 @@ def _not_real(dtype: Any) -> str:
 def _width(tap: Heard, layer: str, name: str) -> int:
     if tap.width is None:
         shape = tap.tensor.shape
-        raise ModelError(f"{name}: expected a known number of neurons in layer {layer!r}, found shape {shape}")
+        raise ModelError(
+            f"{name}: expected a known number of neurons in layer {layer!r}, found shape {shape}; give its "
+            "inputs a fixed shape, and save it again"
+        )
     return tap.width
 
 

@@ -64,7 +64,8 @@ class KerasArchitecture:
         spec = signature(self._model, name)
         if not spec.dtype.is_floating:
             raise ModelError(
-                f"{name}: expected a network with real-valued inputs to train, found one with {spec.dtype.name}"
+                f"{name}: expected a network with real-valued inputs to train, found one with {spec.dtype.name}; "
+                "give independent models of your own as controls"
             )
         self._functions = Functions(self._model, self._state, spec, name, output)
         first = self._functions.tensors(self._values(self._model))
@@ -74,7 +75,10 @@ class KerasArchitecture:
         self.parameters = tuple(n for n, variable in self._state.items() if variable.trainable)
         self.head = tuple(n for n in self._functions.head if n in self.parameters)
         if not self.head:
-            raise ModelError(f"{name}: expected a layer with weights that produces the logits, found none")
+            raise ModelError(
+                f"{name}: expected a layer with weights that produces the logits, found none; give "
+                "independent models of your own as controls"
+            )
 
     def initial(self, rng: np.random.Generator) -> dict[str, Array]:
         """See :class:`~deepjudge_core.models.network.Architecture`; by the initialisers that stand in its layers."""
@@ -147,7 +151,10 @@ class KerasArchitecture:
             ModelError: When a model that is made anew has others.
         """
         if [weight.shape for weight in model.weights] != [weight.shape for weight in self._model.weights]:
-            raise ModelError(f"{self._name}: cannot be retrained: its configuration gives a model with other weights")
+            raise ModelError(
+                f"{self._name}: cannot be retrained: its configuration gives a model with other weights; its class's "
+                "get_config must describe all of it"
+            )
         return self._values(model)
 
     def _make(self, rng: np.random.Generator) -> Any:
@@ -185,7 +192,7 @@ def open_network(source: Any, *, name: str | None = None, output: Choice = None)
         except Exception as error:
             raise ModelError(
                 f"{named}: expected a network that trains on any number of inputs, found one that takes "
-                f"{rows} at a time: {cause(error)}"
+                f"{rows} at a time: {cause(error)}; build it without a batch size"
             ) from error
     return network
 

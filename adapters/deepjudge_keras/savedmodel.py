@@ -84,7 +84,9 @@ class Signature:
         graph = self.function.graph
         called = {operation.type for operation in graph.get_operations()} & set(CALLS)
         if called:  # the last operation, which makes the scores, may be inside
-            raise ModelError(f"expected a graph that shows how its scores are computed, found a {called.pop()}")
+            raise ModelError(
+                f"expected a graph that shows how its scores are computed, found a {called.pop()}; export it to ONNX"
+            )
         scores = find_taps(operations(argument(self.function)), self.function.outputs[self.outputs.place].name).scores
         output = self._scores(_call(self.function, self.input.name, x)[self.outputs.place])
         return Trace(output, scores, {"output": Heard.of_scores(output)}, None, self.outputs)
@@ -228,7 +230,8 @@ def _choose_signature(path: Path, meta: Any) -> tuple[str, Any] | None:
         return next(iter(specs.items()))
     if specs or (_SERVED not in signatures and len(signatures) > 1):
         raise ModelError(
-            f"{path}: expected the signature {_SERVED}, or exactly one other, to take numbers, found {names}"
+            f"{path}: expected the signature {_SERVED}, or exactly one other, to take numbers, found {names}; save it "
+            "with one"
         )
     return None
 
@@ -308,7 +311,7 @@ def _compare(path: Path, expected: Array, actual: Array) -> None:
         difference = f"a difference of {np.abs(actual - expected).max():.2g}" if same else f"the shape {actual.shape}"
         raise ModelError(
             f"{path}: expected the graph to give the same answers as its signature for random inputs, "
-            f"found {difference}"
+            f"found {difference}; save it again, or export it to ONNX"
         )
 
 

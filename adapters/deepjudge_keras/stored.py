@@ -55,7 +55,9 @@ class KerasWeights(Stored):
         try:
             part = np.ascontiguousarray(table[start:stop] if table.shape else table[()])
         except (OSError, ValueError, RuntimeError) as error:  # whatever HDF5 says of what cannot be unpacked
-            raise ModelError(f"{self.name}: expected whole weights, found a damaged file") from error
+            raise ModelError(
+                f"{self.name}: expected whole weights, found a damaged file; save the model again"
+            ) from error
         if part.dtype.kind == "V":
             return as_float32(part.reshape(-1).view(np.uint8), "BF16").reshape(part.shape)
         with np.errstate(over="ignore"):
@@ -97,7 +99,8 @@ def open_stored(path: Path, *, name: str) -> Stored:
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None or path.is_dir():
         raise ModelError(
-            f"{name}: expected a .keras or .h5 file, of which weights are read without running it, found another format"
+            f"{name}: expected a .keras or .h5 file, whose weights are read without running it, found another "
+            "format; save the model as .keras"
         )
     files.examine(path)
     file = open_regular(path, "a Keras model", NO_LIMIT, ModelError)

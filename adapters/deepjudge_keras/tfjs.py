@@ -152,11 +152,13 @@ def _shards_in(text: bytes) -> tuple[str, ...]:
 def _contents(text: bytes) -> Contents:
     content = jsontext.parse_strictly(text)
     if not isinstance(content, dict) or _TOPOLOGY not in content or _MANIFEST not in content:
-        raise ModelError(f"expected a TensorFlow.js model, found JSON without {_TOPOLOGY} and {_MANIFEST}")
+        raise ModelError(
+            f"expected a TensorFlow.js model, found JSON without {_TOPOLOGY} and {_MANIFEST}; name model.json"
+        )
     groups = _groups(content[_MANIFEST])
     topology = content[_TOPOLOGY]
     if not isinstance(topology, dict):
-        raise ModelError(f"expected a TensorFlow.js model, found one with an invalid {_TOPOLOGY}")
+        raise ModelError(f"expected a TensorFlow.js model, found one with an invalid {_TOPOLOGY}; convert it again")
     layered = "node" not in topology and content.get("format", "layers-model") == "layers-model"
     config = topology.get("model_config", topology) if layered else None
     return Contents(config, topology.get("keras_version"), groups)
@@ -172,7 +174,10 @@ def arrays(path: Path, contents: Contents) -> Iterator[tuple[str, Array]]:
     for group in contents.groups:
         held, needed = sum(_size(folder / shard) for shard in group.shards), sum(w.size for w in group.weights)
         if held != needed:
-            raise ModelError(f"expected {needed} bytes of weights in {', '.join(group.shards):.80}, found {held}")
+            raise ModelError(
+                f"expected {needed} bytes of weights in {', '.join(group.shards):.80}, found {held}; copy "
+                "them again, or convert the model again"
+            )
         data = b"".join((folder / shard).read_bytes() for shard in group.shards)
         start = 0
         for weight in group.weights:
@@ -187,37 +192,42 @@ def _size(shard: Path) -> int:
         entry = None
     if entry is None or not stat.S_ISREG(entry.st_mode):
         raise ModelError(
-            f"expected the file {shard.name!r:.80} next to it, found {'none' if entry is None else 'a link'}"
+            f"expected the file {shard.name!r:.80} next to it, found {'none' if entry is None else 'a link'}; "
+            "copy it there"
         )
     return entry.st_size
 
 
 def _groups(manifest: Any) -> list[Group]:
     if not isinstance(manifest, list) or not all(isinstance(group, dict) for group in manifest):
-        raise ModelError(f"expected a list of weights as {_MANIFEST}, found none")
+        raise ModelError(f"expected a list of weights as {_MANIFEST}, found none; convert the model again")
     groups = [Group(_shards(group.get("paths")), _weights(group.get("weights"))) for group in manifest]
     for names in (
         [shard for group in groups for shard in group.shards],
         [weight.name for group in groups for weight in group.weights],
     ):
         if len(set(names)) != len(names):
-            raise ModelError(f"expected each of its weights and files once in {_MANIFEST}, found one twice")
+            raise ModelError(
+                f"expected each of its weights and files once in {_MANIFEST}, found one twice; convert the model again"
+            )
     return groups
 
 
 def _shards(paths: Any) -> list[str]:
     if not isinstance(paths, list):
-        raise ModelError(f"expected file names in {_MANIFEST}, found none")
+        raise ModelError(f"expected file names in {_MANIFEST}, found none; convert the model again")
     names = [path.removeprefix("./") if isinstance(path, str) else "" for path in paths]  # as browsers save it
     for path, name in zip(paths, names, strict=True):
         if not _PLAIN.fullmatch(name):
-            raise ModelError(f"expected the name of a file next to it, found {path!r:.80}")
+            raise ModelError(
+                f"expected the name of a file next to it, found {path!r:.80}; convert the model into one folder"
+            )
     return names
 
 
 def _weights(entries: Any) -> list[Weight]:
     if not isinstance(entries, list):
-        raise ModelError(f"expected a list of weights in {_MANIFEST}, found none")
+        raise ModelError(f"expected a list of weights in {_MANIFEST}, found none; convert the model again")
     return [_weight(entry) for entry in entries]
 
 
@@ -228,7 +238,9 @@ def _weight(entry: Any) -> Weight:
         ):
             stored, scale, offset = _storage(name, dtype, entry.get("quantization"))
             return Weight(name, tuple(shape), np.dtype(_NUMBERS[dtype]), np.dtype(stored), scale, offset)
-    raise ModelError(f"expected name, shape and type of a weight in {_MANIFEST}, found {entry!r:.80}")
+    raise ModelError(
+        f"expected name, shape and type of a weight in {_MANIFEST}, found {entry!r:.80}; convert the model again"
+    )
 
 
 def _storage(name: str, dtype: str, quantisation: Any) -> tuple[str, float, float]:
@@ -245,5 +257,6 @@ def _storage(name: str, dtype: str, quantisation: Any) -> tuple[str, float, floa
             if math.isfinite(scale) and math.isfinite(least) and dtype != "bool":
                 return _QUANTISED[stored], float(scale), float(least)
     raise ModelError(
-        f"expected {name!r:.80} unquantised, or quantised to uint8, uint16 or float16, found {quantisation!r:.80}"
+        f"expected {name!r:.80} unquantised, or quantised to uint8, uint16 or float16, found "
+        f"{quantisation!r:.80}; convert the model again"
     )

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
-from deepjudge_core.models.network import Pull, ScoresCotangent, Weights
+from deepjudge_core.models.network import Losses, Pull, ScoresCotangent, Weights
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
@@ -85,13 +84,7 @@ class Functions:
         return tuple(name for name in self._variables if name in read)
 
     def step(
-        self,
-        layer: str | None,
-        trained: Collection[str],
-        *,
-        in_use: bool,
-        also: Sequence[str] = (),
-        pulled: bool = False,
+        self, layers: Sequence[str | None], trained: Collection[str], *, in_use: bool, pulled: bool = False
     ) -> Any:
         """A step of Adam.
 
@@ -99,19 +92,18 @@ class Functions:
         are afterwards. The mask and the moments are those of the trained weights, all in one row.
 
         Args:
-            layer: The tap whose loss it goes down; None for the logits.
+            layers: The taps whose losses it goes down; None for the logits.
             trained: Names of the weights that change.
             in_use: See :class:`~deepjudge_core.models.network.Architecture`.
-            also: Taps with a loss of their own.
             pulled: Whether another such row comes before the weights, which is added to the gradient.
         """
-        key = layer, in_use, frozenset(trained), tuple(also), pulled
+        key = tuple(layers), in_use, frozenset(trained), pulled
         if key not in self._steps:
             names = [name for name in self._variables if name in key[2]]
             row = tf.TensorSpec((self.size(names),), tf.float32)
             numbers = [tf.TensorSpec((), tf.float32), tf.TensorSpec((2,), tf.float32), row, row, row]
             numbers += [row] * pulled
-            run = functools.partial(self._step, (layer, *also), names, in_use, pulled)
+            run = functools.partial(self._step, layers, names, in_use, pulled)
             self._steps[key] = self._compile(run, [*numbers, *self._weights, *map(_spec, self._seeds)])
         return self._steps[key]
 
@@ -223,28 +215,19 @@ class KerasTrainer:
         )
         return np.asarray(gradient.numpy(), np.float32)
 
-    def step(
-        self,
-        x: Array,
-        cotangent: ScoresCotangent,
-        *,
-        rate: float,
-        layer: str | None = None,
-        also: Mapping[str, ScoresCotangent] = MappingProxyType({}),
-        pull: Pull | None = None,
-    ) -> None:
+    def step(self, x: Array, losses: Losses, *, rate: float) -> None:
         """See :class:`~deepjudge_core.models.network.Trainer`; a gradient longer than 5 is shortened to that.
 
         What regularisers in the model add to its loss is left out.
         """
-        functions = self._functions
-        function = functions.step(layer, self._trained, in_use=self._in_use, also=tuple(also), pulled=pull is not None)
+        functions, outputs, pull = self._functions, losses.of_outputs, losses.pull
+        function = functions.step(tuple(outputs), self._trained, in_use=self._in_use, pulled=pull is not None)
         more = [] if pull is None else [self._pulled(pull)]
         self._steps += 1
         corrections = [1 - beta**self._steps for beta in _BETAS]
         first, second, *values = functions.derivative.run(
             function,
-            [_float32(one) for one in (cotangent, *also.values())],
+            [_float32(one) for one in outputs.values()],
             functions.inputs(x),
             tf.constant(rate, tf.float32),
             tf.constant(corrections, tf.float32),
@@ -279,7 +262,8 @@ def _logits(traced: Trace) -> Any:
         return tf.concat([tf.zeros_like(logits), logits], axis=1)
     if traced.output.op.type == "Sigmoid":
         raise ModelError(
-            f"expected one sigmoid, or class probabilities that sum to 1, found {logits.shape[1]} sigmoids"
+            f"expected one sigmoid, or class probabilities that sum to 1, found {logits.shape[1]} sigmoids; "
+            "give independent models of your own as controls"
         )
     if traced.scores not in (Scores.LOGITS, Scores.UNKNOWN):
         return logits

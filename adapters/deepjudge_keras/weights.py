@@ -50,12 +50,16 @@ def fill(layer: Any, arrays: Mapping[str, Any]) -> None:
     for name, array in arrays.items():
         slot = _slot(slots, name)
         if id(slot.variable) in filled:
-            raise ModelError(f"its weights {filled[id(slot.variable)]!r:.80} and {name!r:.80} are for the same place")
+            raise ModelError(
+                f"its weights {filled[id(slot.variable)]!r:.80} and {name!r:.80} are for the same place; "
+                "save the model again"
+            )
         filled[id(slot.variable)] = name
         _assign(slot.variable, name, array)
     for slot in slots:
         if id(slot.variable) not in filled:
-            raise ModelError(f"it has no weights for {'/'.join((*slot.path, slot.variable.name))!r:.120}")
+            place = "/".join((*slot.path, slot.variable.name))
+            raise ModelError(f"it has no weights for {place!r:.120}; save the whole model again")
     for part in _parts(layer, set()):
         if hasattr(part, "finalize_state"):
             part.finalize_state()
@@ -69,18 +73,23 @@ def _slot(slots: list[_Slot], name: str) -> _Slot:
     if len(nearest) != 1:
         kind = "none" if not nearest else f"{len(nearest)} of them"
         raise ModelError(
-            f"expected one place for its weights {name!r:.80} by their name, found {kind}: export it to ONNX"
+            f"expected one place for its weights {name!r:.80} by their name, found {kind}; export it to ONNX"
         )
     return nearest[0]
 
 
 def _assign(variable: Any, name: str, array: Any) -> None:
     if tuple(array.shape) != tuple(variable.shape):
-        raise ModelError(f"expected weights {tuple(variable.shape)} for {name!r:.80}, found {tuple(array.shape)}")
+        raise ModelError(
+            f"expected weights {tuple(variable.shape)} for {name!r:.80}, found {tuple(array.shape)}; save "
+            "the model again"
+        )
     real = keras.backend.is_float_dtype(variable.dtype)
     if array.shape and real == (array.dtype.kind in "biu"):  # single numbers count something
         kinds = ("real", "whole") if real else ("whole", "real")
-        raise ModelError(f"expected {kinds[0]} numbers for its weights {name!r:.80}, found {kinds[1]} ones")
+        raise ModelError(
+            f"expected {kinds[0]} numbers for its weights {name!r:.80}, found {kinds[1]} ones; save the model again"
+        )
     variable.assign(np.asarray(array))
 
 

@@ -1,6 +1,7 @@
 """Weights that lie in files: beside a model, or in the model's own, which there is no room to hold twice."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,8 @@ class Weights:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised; nothing is printed
+        if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # of which it takes no notice itself
+            options.intra_op_num_threads = int(threads)
         if self:
             options.add_session_config_entry(_FOLDER, str(self.folder))
         providers = list(providers)

@@ -75,7 +75,7 @@ def check_ir(path: Path, weights: int) -> None:
 
 
 def _refuse_doctype(*_: object) -> None:
-    raise ModelError("expected the layers of an OpenVINO IR, found XML definitions")
+    raise ModelError("expected the layers of an OpenVINO IR, found XML definitions; convert the model again")
 
 
 class _Layers:
@@ -90,13 +90,13 @@ class _Layers:
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise ModelError(f"expected elements nested at most {_DEEPEST} deep, found more")
+            raise ModelError(f"expected elements nested at most {_DEEPEST} deep, found more; convert the model again")
         if tag == "layer":
             self._layers += 1
             self._kind = attributes.get("type", "")
             version = attributes.get("version", "")
             if self._layers > _MOST_LAYERS:
-                raise ModelError(f"expected at most {_MOST_LAYERS} operations, found more")
+                raise ModelError(f"expected at most {_MOST_LAYERS} operations, found more; export it to ONNX")
             if not _OPSET.fullmatch(version):
                 raise ModelError(
                     f"expected OpenVINO operations, found {shortened(self._kind)!r} of "
@@ -137,7 +137,7 @@ def check_frozen(data: bytes) -> None:
     everywhere = [*messages(whole, _NODE), *(node for _, nodes in functions for node in nodes)]
     kinds = {_text(kind) for node in everywhere for kind in messages(node, _OP)}
     if not kinds:
-        raise ModelError("expected a frozen TensorFlow graph, found one without operations")
+        raise ModelError("expected a frozen TensorFlow graph, found one without operations; freeze it again")
     _expect_plain(kinds, _OUTSIDE)
     expect_an_end({name: {called for node in nodes for called in _called(node)} for name, nodes in functions})
     variables = sorted(kind for kind in kinds if kind in ("VarHandleOp", "VariableV2", "Variable"))
@@ -161,7 +161,7 @@ def check_paddle(data: bytes, weights: Path) -> None:
     blocks = [list(messages(block, _PADDLE_OP)) for block in messages(memoryview(data), _BLOCK)]
     kinds = {_text(kind) for block in blocks for operation in block for kind in messages(operation, _TYPE)}
     if not kinds:
-        raise ModelError("expected a PaddlePaddle model, found one without operations")
+        raise ModelError("expected a PaddlePaddle model, found one without operations; export it again")
     _expect_plain(kinds, _PADDLE_OUTSIDE)
     inner = ({n for operation in block for n in numbers(operation, *_INNER)} for block in blocks)
     expect_an_end(dict(enumerate(inner)))
@@ -191,7 +191,8 @@ def _pass_parameter(file: BinaryIO, size: int) -> None:
     held = _PADDLE_SIZES.get(kind if isinstance(kind, int) else -1)
     if held is None or any(axis >= 2**63 for axis in axes) or file.tell() + held * prod(axes) > size:
         raise ModelError(
-            f"expected data that matches the shape of its weights, found {size - file.tell()} bytes left for {axes[:8]}"
+            f"expected data that matches the shape of its weights, found {size - file.tell()} bytes left for "
+            f"{axes[:8]}; export model and weights again"
         )
     file.seek(held * prod(axes), 1)
 

@@ -40,7 +40,7 @@ def examine(path: Path) -> Format:
     if start.startswith(b"\x0a"):  # the first field of either, with its length behind it
         return _PADDLE if suffix == ".pdmodel" else _FROZEN
     expected = "a PaddlePaddle model" if suffix == ".pdmodel" else "a frozen graph of TensorFlow"
-    raise ModelError(f"{path}: expected {expected}, found another format")
+    raise ModelError(f"{path}: expected {expected}, found another format; check its name, or export it again")
 
 
 def examine_tflite(path: Path) -> Format:
@@ -52,7 +52,7 @@ def examine_tflite(path: Path) -> Format:
     with readable(str(path), "a TFLite model"), path.open("rb") as file:
         start = file.read(8)
     if start[4:] != MAGIC:
-        raise ModelError(f"{path}: expected a TFLite model, found another format")
+        raise ModelError(f"{path}: expected a TFLite model, found another format; check its name, or convert it again")
     return _TFLITE
 
 

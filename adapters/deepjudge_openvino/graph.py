@@ -80,7 +80,9 @@ class OpenVinoGraph(Graph):
         self._source = parameters[0].output(0)
         kind = self._source.get_element_type().get_type_name()
         if kind not in _DTYPES:
-            raise ModelError(f"expected an input of {', '.join(_DTYPES.values())}, found {kind}")
+            raise ModelError(
+                f"expected an input of {', '.join(_DTYPES.values())}, found {kind}; convert it with one of these"
+            )
         if self._source.get_partial_shape().rank.is_dynamic:
             raise ModelError("expected an input (n, ...), found one of any number of axes; convert it with a shape")
         self.shape, self.dtype = sizes(self._source), _DTYPES[kind]

@@ -46,12 +46,17 @@ class LiteRtGraph(Graph):
         inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
             names = shortened(", ".join(entry["name"] for entry in inputs)) or "none"
-            raise ModelError(f"expected a model with one input, found {len(inputs)}: {names}")
+            raise ModelError(
+                f"expected a model with one input, found {len(inputs)}: {names}; make the others constants, "
+                "and convert it again"
+            )
         [self._input] = inputs
         kind = self._input["dtype"]
         quantised = len(self._input["quantization_parameters"]["scales"]) > 0
         if not quantised and kind not in (*_REAL, *_WHOLE):
-            raise ModelError(f"expected a numeric input, found {np.dtype(kind).name}")
+            raise ModelError(
+                f"expected a numeric input, found {np.dtype(kind).name}; export the network without its text processing"
+            )
         self.dtype = "float32" if quantised else np.dtype(kind).name
         signature = self._input["shape_signature"]
         axes = signature if len(signature) == len(self._input["shape"]) else self._input["shape"]
@@ -99,7 +104,9 @@ class LiteRtGraph(Graph):
             )
             interpreter.allocate_tensors()
         except _ERRORS as error:
-            raise ModelError(f"expected a TFLite model that LiteRT can run, found {_line(error)}") from error
+            raise ModelError(
+                f"expected a TFLite model that LiteRT can run, found {_line(error)}; convert the model again"
+            ) from error
         return interpreter
 
     def _runs(self, calls: Sequence[int], kinds: set[str]) -> bool:

@@ -140,9 +140,14 @@ class GraphModel(BatchedModel):
         # All outputs, and inputs that the model takes, each of another number of rows.
         graph = self._graph
         if len(graph.shape) < 2:
-            raise ModelError(f"{self.name}: expected an input (n, ...), found one with {len(graph.shape)} axes")
+            raise ModelError(
+                f"{self.name}: expected an input (n, ...), found one with {len(graph.shape)} axes; convert "
+                "it with a batch axis"
+            )
         if not graph.outputs:
-            raise ModelError(f"{self.name}: expected an output (n, classes), found none")
+            raise ModelError(
+                f"{self.name}: expected an output (n, classes), found none; convert it with the scores as an output"
+            )
         rng = np.random.default_rng(0)
         problems = []
         for rows, axes in itertools.product(*self._trials(shape)):

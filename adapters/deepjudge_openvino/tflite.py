@@ -164,7 +164,7 @@ def _check_tensors(graph: Table, buffers: Sequence[int]) -> bool:
         if held and size and not sparse and held < size * prod(shape):
             raise ModelError(
                 f"expected data that matches the shape of its weights, found {held} bytes for {shape[:8]} "
-                f"in {shortened(tensor.text(3))!r}"
+                f"in {shortened(tensor.text(3))!r}; convert the model again"
             )
         scales = tensor.table(4)
         quantised |= kind in _INTEGERS and scales is not None and len(scales.numbers(2, "f4")) > 0

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from deepjudge_core.files.reading import once
 from deepjudge_torch.documents import entries
 
 # What torch.export.save writes, below the folder that every archive has.
@@ -70,13 +71,13 @@ def hidden_code(path: Path) -> str | None:
             return f"the entry {other!r}"
         for entry, name in entries.items():
             if entry.endswith("_config.json"):
-                for payload in json.loads(archive.read(name))["config"].values():
+                for payload in json.loads(archive.read(name), object_pairs_hook=once)["config"].values():
                     if payload["use_pickle"] or not _TENSORS.fullmatch(payload["path_name"]):
                         return f"the pickled object {payload['path_name']!r}"
             elif entry.startswith("data/sample_inputs/") and not _is_plain(archive.read(name)):
                 return "pickled sample inputs"
             elif entry.startswith("models/"):
-                code = _in_graph(json.loads(archive.read(name)))
+                code = _in_graph(json.loads(archive.read(name), object_pairs_hook=once))
                 if code is not None:
                     return code
     return None
@@ -92,7 +93,7 @@ def for_this_machine(path: Path) -> Iterator[BinaryIO]:
     with path.open("rb") as file:
         with zipfile.ZipFile(file) as archive:
             texts = {name: archive.read(name) for name in archive.namelist() if name.endswith(".json")}
-            documents = {name: json.loads(text) for name, text in texts.items()}
+            documents = {name: json.loads(text, object_pairs_hook=once) for name, text in texts.items()}
             foreign = [device for document in documents.values() for device in _devices(document) if _is_absent(device)]
             if foreign:
                 for device in foreign:

@@ -2,14 +2,13 @@
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import fx, nn
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.network import Pull, ScoresCotangent
+from deepjudge_core.models.network import Losses, ScoresCotangent
 from deepjudge_core.types import Array
 from deepjudge_torch.base import as_logits, line
 from deepjudge_torch.graph import extract
@@ -104,29 +103,24 @@ class TorchTrainer:
             (gradient,) = torch.autograd.grad(scores, leaf, _cotangent_at(cotangent, scores))
         return np.ascontiguousarray(gradient[: len(x)].float().cpu().numpy())
 
-    def step(
-        self,
-        x: Array,
-        cotangent: ScoresCotangent,
-        *,
-        rate: float,
-        layer: str | None = None,
-        also: Mapping[str, ScoresCotangent] = MappingProxyType({}),
-        pull: Pull | None = None,
-    ) -> None:
+    def step(self, x: Array, losses: Losses, *, rate: float) -> None:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         # One row has no statistics.
         training = not self._in_use and len(x) > 1
         with self._model.differentiable():
-            first, *others = self._run([layer or self._model.logits, *also], self._tensor(x), training=training)
-            outputs = [one[: len(x)] for one in (first if layer else self._as_scores(first), *others)]
+            taps = [tap or self._model.logits for tap in losses.of_outputs]
+            found = self._run(taps, self._tensor(x), training=training)
+            outputs = [
+                (one if tap else self._as_scores(one))[: len(x)]
+                for tap, one in zip(losses.of_outputs, found, strict=True)
+            ]
             self._adam.zero_grad()
-            derivatives = [_cotangent_at(*one) for one in zip((cotangent, *also.values()), outputs, strict=True)]
+            derivatives = [_cotangent_at(*one) for one in zip(losses.of_outputs.values(), outputs, strict=True)]
             # Layers in front of all weights that are trained have no part in it.
             behind = [place for place, one in enumerate(outputs) if place == 0 or one.requires_grad]
             torch.autograd.backward([outputs[place] for place in behind], [derivatives[place] for place in behind])
-            if pull is not None:
-                self._add(pull(self.weights()))
+            if losses.pull is not None:
+                self._add(losses.pull(self.weights()))
             nn.utils.clip_grad_norm_(list(self._trained.values()), _GREATEST_NORM)
             self._adam.param_groups[0]["lr"] = rate
             self._adam.step()

@@ -3,7 +3,7 @@
     python benchmarks/marks --data FOLDER -o OUT [--make | --tables] [--only NAME ...]
 
 FOLDER holds mnist.npz, fashion_mnist.npz and victims/mnist_lenet5.h5. Everything is made by the commands that a user
-types, and kept in OUT: what is there is not made again. The tables go to OUT/marks.md, too.
+types, and kept in OUT: what is there is not made again. The tables of all keys go into docs/why/marks.md.
 """
 
 import argparse
@@ -14,9 +14,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE)]
 
 from making import Study, make_all  # noqa: E402
-from measuring import measure_all  # noqa: E402
+from measuring import measure_all, measure_missed  # noqa: E402
 from plan import PLANS  # noqa: E402
-from tables import tables_of  # noqa: E402
+from tables import tables_of, write  # noqa: E402
 
 
 def main() -> int:
@@ -33,9 +33,11 @@ def main() -> int:
     if not arguments.tables:
         make_all(study, plans)
     if not arguments.make:
-        text = tables_of(measure_all(study, plans))
-        (study.out / "marks.md").write_text(text, "utf-8")
+        missed = measure_missed(study) if study.extracted.exists() else ()
+        text = tables_of(measure_all(study, plans), missed)
         print(text)
+        if len(plans) == len(PLANS):
+            write(text)
     return 0
 
 

@@ -1,18 +1,28 @@
 """Makes what the study measures, by the commands that a user types."""
 
+import contextlib
+import io
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from plan import QUICK, SLOW, Plan
+import numpy.typing as npt
+from independents import make_independents
+from lenet import convert
+from plan import EXTRACTED, FARM, QUICK, SHORTER, SLOW, Plan
 
-_ROWS = 40_000  # of MNIST's training set: the first half is the victim's, the other the thief's
+from deepjudge_core.cli.main import main
+from deepjudge_core.files import digests
+from deepjudge_core.zoo.manifest import ZooVictim
+
+_ROWS = 40_000  # of MNIST's training set: the first half is the victim's
+_STOLEN_WITH = 8_000  # of the other half, which a thief has; and as many of the victim's
 _NONCE = "5e" * 32
-_FARM = ("knockoff", "distill", "jba", "adv-train", "ft-al")  # from which conferrable cases are chosen
+_TESTS = 2_000  # on which the accuracy of an independent is measured
+_ACCURACY = 0.9854  # of the victim
 
 
 @dataclass(frozen=True)
@@ -31,13 +41,18 @@ class Study:
 
     @property
     def victim(self) -> Path:
-        """The network that the authors of the method published."""
-        return self.data / "victims" / "mnist_lenet5.h5"
+        """The network that the authors of the method published, as a program of PyTorch."""
+        return self.out / "victim.pt2"
 
     @property
     def controls(self) -> Path:
         """The zoo of the independents."""
         return self.out / "controls"
+
+    @property
+    def extracted(self) -> Path:
+        """The zoo of models that were trained on the unmarked victim's answers."""
+        return self.out / "extracted"
 
     @property
     def farm(self) -> Path:
@@ -54,7 +69,7 @@ class Study:
 
     def marked(self, plan: Plan) -> Path:
         """The model that carries it."""
-        return self.folder(plan) / "marked.keras" if plan.embedded else self.victim
+        return self.folder(plan) / "marked.pt2" if plan.embedded else self.victim
 
     def zoo(self, plan: Plan) -> Path:
         """The models that were stolen from that."""
@@ -62,23 +77,70 @@ class Study:
 
 
 def make_all(study: Study, plans: Sequence[Plan]) -> None:
-    """Make what is not there."""
+    """Make what is not there: what most depends on first, so that all keys have something to be seen soon."""
     study.out.mkdir(parents=True, exist_ok=True)
     _arrays(study)
-    _zoo(study, study.victim, study.controls, "--control-count", study.independents, "--controls-only", "--epochs", 1)
+    if not study.victim.exists():
+        convert(study.data / "victims" / "mnist_lenet5.h5", study.victim)
+    if any(plan.zoo for plan in plans):
+        make_farm(study)
     for plan in plans:
-        if plan.zoo and not (study.farm / "zoo.json").exists():
-            _zoo(
-                study,
-                study.victim,
-                study.farm,
-                *("--control-count", 20, "--epochs", 1, "--seed", 7, "--repeat", 1, "--attacks", ",".join(_FARM)),
-            )
-        _key(study, plan)
-    for attacks in (QUICK, SLOW):  # so that all keys have something to be seen, however soon it ends
-        for victim, zoo in dict.fromkeys((study.marked(plan), study.zoo(plan)) for plan in plans):
-            if victim.exists():
-                _zoo(study, victim, zoo, "--control-count", 0, "--repeat", 1, "--attacks", ",".join(attacks))
+        make_key(study, plan)
+        steal(study, plan, QUICK)
+    independents(study)
+    for plan in plans:
+        steal(study, plan, SLOW)
+    if any(plan.name == "conferrable" for plan in plans):
+        extract(study)
+
+
+def make_farm(study: Study) -> None:
+    """Make the models that keys are made from, with a seed of their own."""
+    options = ("--control-count", 16, "--epochs", 1, "--seed", 7, "--repeat", 1)
+    _zoo(study, "train.npz", study.victim, study.farm, *options, FARM)
+
+
+def make_key(study: Study, plan: Plan) -> None:
+    """Make a key, and the model that carries it."""
+    folder, key = study.folder(plan), study.key(plan)
+    folder.mkdir(exist_ok=True)
+    if not key.exists():
+        options = [word for option in plan.options for word in ("--option", option)]
+        zoo = ["--zoo", study.farm] if plan.zoo else []
+        _run(
+            *("key", plan.scheme, study.victim, "--inputs", study.out / "test.npz", "--scale", 255, "--no-sandbox"),
+            *("--auxiliary", study.out / "aux.npz", "--nonce", _NONCE, *options, *zoo, "-o", key),
+        )
+    if plan.embedded and key.exists() and not study.marked(plan).exists():
+        data = ("--data", study.out / "own.npz", "--test", study.out / "test.npz", "--scale", 255, "--no-sandbox")
+        _run("embed", study.victim, key, *data, "-o", study.marked(plan), log=folder / "embed.txt")
+
+
+def steal(study: Study, plan: Plan, attacks: Sequence[str]) -> None:
+    """Steal the model that carries a key."""
+    if study.marked(plan).exists():
+        options = ("--control-count", 0, "--repeat", 1)
+        _zoo(study, "thief.npz", study.marked(plan), study.zoo(plan), *options, attacks)
+
+
+def extract(study: Study) -> None:
+    """Extract the unmarked victim, twice in each way."""
+    _zoo(
+        study, "thief.npz", study.victim, study.extracted, "--control-count", 0, "--seed", 11, "--repeat", 2, EXTRACTED
+    )
+
+
+def independents(study: Study) -> None:
+    """Make the models that know no key."""
+    with np.load(study.out / "train.npz") as train, np.load(study.out / "test.npz") as test:
+        data = _channels_first(train["x_train"]), train["y_train"].astype(np.int64)
+        tests = _channels_first(test["x_test"][:_TESTS]), test["y_test"][:_TESTS].astype(np.int64)
+    victim = ZooVictim(study.victim.name, "torch", digests.of_file(study.victim).digest, 10, _ACCURACY)
+    make_independents(study.controls, study.independents, victim, data, tests)
+
+
+def _channels_first(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(np.moveaxis(images, -1, 1), np.float32) / np.float32(255)
 
 
 def _arrays(study: Study) -> None:
@@ -87,41 +149,31 @@ def _arrays(study: Study) -> None:
     with np.load(study.data / "mnist.npz") as held:
         x, y = held["x_train"][:_ROWS, ..., None], held["y_train"][:_ROWS]
         np.savez(study.out / "train.npz", x_train=x, y_train=y)
+        some = slice(_ROWS // 2 - _STOLEN_WITH, _ROWS // 2 + _STOLEN_WITH)
+        np.savez(study.out / "thief.npz", x_train=x[some], y_train=y[some])
         np.savez(study.out / "own.npz", x_train=x[: _ROWS // 2], y_train=y[: _ROWS // 2])
         np.savez(study.out / "test.npz", x_test=held["x_test"][..., None], y_test=held["y_test"])
     with np.load(study.data / "fashion_mnist.npz") as held:
         np.savez(study.out / "aux.npz", x_train=held["x_train"][..., None], y_train=held["y_train"])
 
 
-def _key(study: Study, plan: Plan) -> None:
-    folder, key = study.folder(plan), study.key(plan)
-    folder.mkdir(exist_ok=True)
-    if not key.exists():
-        options = [word for option in plan.options for word in ("--option", option)]
-        zoo = ["--zoo", study.farm] if plan.zoo else []
-        inputs = study.out / ("own.npz" if plan.scheme == "random-inclusion" else "test.npz")
-        _run(
-            *("key", plan.scheme, study.victim, "--inputs", inputs, "--scale", 255),
-            *("--auxiliary", study.out / "aux.npz", "--nonce", _NONCE, *options, *zoo, "-o", key),
-        )
-    if plan.embedded and not study.marked(plan).exists():
-        _run(
-            *("embed", study.victim, key, "--data", study.out / "own.npz", "--scale", 255, "-o", study.marked(plan)),
-            log=folder / "embed.txt",
-        )
-
-
-def _zoo(study: Study, victim: Path, folder: Path, *options: object) -> None:
-    data = ("--data", study.out / "train.npz", "--test", study.out / "test.npz", "--scale", 255)
-    _run("zoo", victim, *data, "--auxiliary", study.out / "aux.npz", *options, "-o", folder)
+def _zoo(study: Study, data: str, victim: Path, folder: Path, *words: Any) -> None:
+    *options, attacks = words
+    given = ("--data", study.out / data, "--test", study.out / "test.npz", "--scale", 255)
+    shorter = [word for option in SHORTER if option.split(".")[0] in attacks for word in ("--option", option)]
+    made = ("--attacks", ",".join(attacks), *shorter, *options)
+    _run("zoo", victim, *given, "--auxiliary", study.out / "aux.npz", *made, "-o", folder)
 
 
 def _run(*words: object, log: Path | None = None) -> None:
-    command = [str(Path(sys.executable).with_name("deepjudge")), *map(str, words)]
-    print("$ deepjudge", shlex.join(command[1:]), flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    print(done.stdout, end="", flush=True)
-    if log is not None and done.returncode == 0:
-        log.write_text(done.stdout, "utf-8")
-    if done.returncode not in (0, 1):
-        print(f"ended with {done.returncode}: left out", flush=True)
+    # In this process: to load a framework anew takes as long as many a command.
+    command = list(map(str, words))
+    print("$ deepjudge", shlex.join(command), flush=True)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = main(command)
+    print(said.getvalue(), end="", flush=True)
+    if log is not None and status == 0:
+        log.write_text(said.getvalue(), "utf-8")
+    if status not in (0, 1):
+        print(f"ended with {status}: left out", flush=True)

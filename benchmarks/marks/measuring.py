@@ -2,20 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from making import Study
-from plan import Plan
+from plan import PLANS, Plan
 
 import deepjudge_core as dj
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.keys import marks_of
 from deepjudge_core.judging.marks import LEVEL, counted, judge_marks
-from deepjudge_core.judging.measure import Measurements
+from deepjudge_core.judging.measure import Measurements, measure_by
 from deepjudge_core.judging.verdict import Counted
+from deepjudge_core.observing.keys import answer_keys, with_matrices
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
 from deepjudge_core.zoo.manifest import load_zoo
@@ -30,7 +34,7 @@ class Found:
     Attributes:
         plan: The key.
         marked: Of the model that carries it.
-        stolen: Attack to what is counted of the model, with all independents as controls, and its accuracy.
+        stolen: Attack to what is counted of the model, with all independents as controls, and "copy" or why not.
         matched: Of each independent the trials that match, and of how many.
         accused: Share of the independents that are accused at 1 %: each beside 24 drawn controls.
         cost: What ``deepjudge embed`` said of accuracy; empty for a fingerprint.
@@ -38,7 +42,7 @@ class Found:
 
     plan: Plan
     marked: Counted
-    stolen: dict[str, tuple[Counted | None, str, float | None]]
+    stolen: dict[str, tuple[Counted | None, str]]
     matched: list[tuple[int, int]]
     accused: float
     cost: str
@@ -48,50 +52,104 @@ def measure_all(study: Study, plans: Sequence[Plan]) -> Iterator[Found]:
     """Measure the keys that there are."""
     session = Session(sandbox=None)
     there = [plan for plan in plans if study.key(plan).exists() and study.marked(plan).exists()]
-    suites = {plan: _suite(study, plan, session) for plan in there}
-    honest: dict[Plan, list[Observation]] = {plan: [] for plan in there}
-    for control in load_zoo(study.controls).of("control", far=True):
-        path = study.controls / control.file
-        model = dj.open_model(path)  # once for all keys
-        for plan, suite in suites.items():
-            read = any(key.matrices for key in suite.keys)
-            seen = dj.observe(Subject.of(path), suite, session=session) if read else dj.observe(model, suite)
-            honest[plan].append(seen)
-    for plan, suite in suites.items():
-        yield _measure(study, plan, suite, honest[plan], session)
+    suites = [_suite(study, plan, session) for plan in there]
+    controls = load_zoo(study.controls)
+    honest = [
+        _answers(controls.path(control), suites, session)
+        for control in controls.of("control", far=True)[: study.independents]
+    ]
+    for place, (plan, suite) in enumerate(zip(there, suites, strict=True)):
+        yield _measure(study, plan, suite, [answers[place] for answers in honest], session)
+
+
+def _answers(path: Path, suites: Sequence[Suite], session: Session) -> list[Observation]:
+    # Of one model, to the keys of all suites. What else suites hold is not asked: the victim's answers stand there.
+    model = dj.open_model(path)
+    about = {"name": model.name, "digest": model.digest}
+    found = [
+        replace(
+            suite.victim,
+            suite=suite.digest,
+            model=replace(suite.victim.model, **about),
+            keys=answer_keys(model, suite),
+        )
+        for suite in suites
+    ]
+    if any(key.matrices for suite in suites for key in suite.keys):
+        with Subject.of(path).sketching(session) as sketcher:
+            found = [with_matrices(seen, sketcher, suite) for seen, suite in zip(found, suites, strict=True)]
+    return found
+
+
+def _measured(suite: Suite, observation: Observation, session: Session) -> Measurements:
+    return measure_by(marks_of(suite.keys, session.registry.schemes), suite, observation, "none")
+
+
+@dataclass(frozen=True)
+class Missed:
+    """An extracted model, as the default suite and conferrable inputs find it.
+
+    Attributes:
+        attack: How it was made.
+        accuracy: Of it.
+        default: What the default suite decides, beside the same controls.
+        matched: Of the key.
+        accused: Whether the key accuses it.
+    """
+
+    attack: str
+    accuracy: float | None
+    default: str
+    matched: Counted
+    accused: bool
+
+
+def measure_missed(study: Study) -> Iterator[Missed]:
+    """What conferrable inputs find of the extracted models that the default suite misses, beside 24 controls each."""
+    [plan] = [plan for plan in PLANS if plan.name == "conferrable"]
+    session = Session(sandbox=None)
+    inputs = dj.load_inputs(study.out / "test.npz", scale=255)
+    settings = dj.SuiteSettings(keys=[study.key(plan)], sketch=False)
+    suite = dj.make_suite(Subject.of(study.victim), inputs, settings, session=session)
+    controls = load_zoo(study.controls).of("control", far=True)[:_CONTROLS]
+    judge = Judge.of(dj.JudgeSettings(), session.registry, Offer.of(suite))
+    seen = [dj.observe(dj.open_model(study.controls / control.file), suite) for control in controls]
+    calibration = judge.calibrate(suite, seen, far=True)
+    zoo = load_zoo(study.extracted)
+    for model in zoo.of("stolen", far=True):
+        shown = dj.observe(dj.open_model(zoo.path(model)), suite)
+        verdict = judge.judge(judge.measure(suite, shown, calibration.match), calibration)
+        others = [one.decision for name, one in verdict.settings.items() if name != "marks" and one.decision]
+        default = "copy" if Decision.COPY in others else "missed"
+        [key] = [one for one in verdict.metrics.values() if one.group == "marks"]
+        assert key.counted is not None
+        yield Missed(model.attack or "", model.accuracy, default, key.counted, key.vote.vote is True)
 
 
 def _measure(study: Study, plan: Plan, suite: Suite, honest: Sequence[Observation], session: Session) -> Found:
-    judge = Judge.of(dj.JudgeSettings(metrics=["robd"]), session.registry, Offer.of(suite))
-    calibration = judge.calibrate(suite, honest, far=True)
-    [name] = [metric.name for metric in judge.metrics if metric.on == "keys"]
-
-    def marks(measured: Measurements) -> Measurements:
-        return {name: measured[name]}
-
-    stolen: dict[str, tuple[Counted | None, str, float | None]] = {}
+    measured = tuple(_measured(suite, observation, session) for observation in honest)
+    calibration = Calibration(suite.digest, tuple(honest), measured)
+    [name] = measured[0]
+    stolen: dict[str, tuple[Counted | None, str]] = {}
     zoo = load_zoo(study.zoo(plan))
     for model in zoo.of("stolen", far=True):
-        seen = dj.observe(Subject.of(zoo.folder / model.file), suite, session=session)
-        measured = marks(judge.measure(suite, seen))
-        setting, votes, found = judge_marks(measured, calibration)
-        why = "copy" if setting.decision else votes[name].reason or ""
-        stolen[model.attack or ""] = found.get(name), why, model.accuracy
-    own = counted(judge.measure(suite, suite.victim)[name], calibration)
+        [seen] = _answers(zoo.path(model), [suite], session)
+        setting, votes, found = judge_marks(_measured(suite, seen, session), calibration)
+        stolen[model.attack or ""] = found.get(name), "copy" if setting.decision else votes[name].reason or ""
+    own = counted(_measured(suite, replace(suite.victim, suite=suite.digest), session)[name], calibration)
     assert own is not None
-    readings = [one[name].readings for one in calibration.measurements]
+    readings = [one[name].readings for one in measured]
     matched = [(best.found, best.of) for best in (min(r, key=lambda x: x.distance) for r in readings if r)]
-    cost = study.folder(plan) / "embed.txt"
-    return Found(
-        plan, own, stolen, matched, _accused(name, calibration), cost.read_text("utf-8") if cost.exists() else ""
-    )
+    embedded = study.folder(plan) / "embed.txt"
+    said = embedded.read_text("utf-8") if embedded.exists() else ""
+    return Found(plan, own, stolen, matched, _accused(name, calibration), said)
 
 
 def _suite(study: Study, plan: Plan, session: Session) -> Suite:
     path = study.folder(plan) / "suite.safetensors"
     if path.exists():
         return load_suite(path)
-    settings = dj.SuiteSettings(n=100, generators=["fgsm"], keys=[study.key(plan)], sketch=False)
+    settings = dj.SuiteSettings(n=30, generators=["fgsm"], keys=[study.key(plan)], sketch=False)
     inputs = dj.load_inputs(study.out / "test.npz", scale=255)
     suite = dj.make_suite(Subject.of(study.marked(plan)), inputs, settings, session=session)
     save_suite(path, suite)

@@ -1,51 +1,90 @@
-"""The tables of the study, as Markdown."""
+"""The tables of the study, as Markdown, and their place in the page."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
-from measuring import Found
-from plan import ATTACKS
+from measuring import Found, Missed
+from plan import QUICK, SLOW
 
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import Counted
 
+_PAGE = Path(__file__).resolve().parents[2] / "docs" / "why" / "marks.md"
+_START, _END = "<!-- measured -->", "<!-- end of measured -->"
+_ACCURACY = re.compile(r"accuracy +(\S+ ?%) before, (\S+ ?%) after")
 
-def tables_of(found: Iterable[Found]) -> str:
+
+def write(text: str) -> None:
+    """Put the tables where their marks stand in the page."""
+    page = _PAGE.read_text("utf-8")
+    if _START not in page or _END not in page:
+        raise SystemExit(f"{_PAGE}: expected the marks {_START} and {_END}, found none")
+    changed = re.sub(f"{_START}.*{_END}", lambda _: f"{_START}\n{text}\n{_END}", page, flags=re.DOTALL)
+    _PAGE.write_text(changed, "utf-8")
+
+
+def tables_of(found: Iterable[Found], missed: Iterable[Missed]) -> str:
     """All of them."""
-    rows = list(found)
-    return "\n".join([*_matches(rows), "", *_independents(rows), "", *_costs(rows), ""])
+    rows, extracted = list(found), list(missed)
+    parts = [
+        _matches("Fine-tuned, pruned, disguised, converted", rows, QUICK, ("fine-tuning", "pruning")),
+        _matches("Extracted and hardened", rows, SLOW, ("extraction",)),
+        _independents(rows),
+        _missed(extracted) if extracted else (),
+        _costs(rows),
+    ]
+    return "\n".join(line for part in parts for line in (*part, ""))
 
 
-def _matches(rows: list[Found]) -> Iterator[str]:
-    yield "## Trials that match, of the marked model and of what was stolen from it"
+def _matches(title: str, rows: list[Found], attacks: Sequence[str], paper: Sequence[str]) -> Iterator[str]:
+    yield f"### {title}"
     yield ""
-    yield f"| key | marked | {' | '.join(ATTACKS)} | table II: fine-tuning, pruning, extraction |"
-    yield f"| --- | --- | {' | '.join('---' for _ in ATTACKS)} | --- |"
+    said = [f"table II: {way}" for way in paper]
+    yield f"| {' | '.join(['key', 'marked', *attacks, *said])} |"
+    yield f"| {' | '.join(['---'] * (2 + len(attacks) + len(said)))} |"
     for row in rows:
-        cells = [_cell(*row.stolen[attack][:2]) if attack in row.stolen else "-" for attack in ATTACKS]
-        yield f"| {row.plan.name} | {_count(row.marked)} | {' | '.join(cells)} | {row.plan.paper or '-'} |"
+        cells = [_cell(*row.stolen[attack]) if attack in row.stolen else "-" for attack in attacks]
+        answers = [row.plan.paper.get(way, "-") for way in paper]
+        yield f"| {' | '.join([row.plan.name, _count(row.marked), *cells, *answers])} |"
 
 
 def _independents(rows: list[Found]) -> Iterator[str]:
-    yield "## Independents"
+    yield "### Independents"
     yield ""
     yield "| key | independents | trials that match: mean, greatest | accused at 1 % |"
     yield "| --- | ---: | --- | ---: |"
     for row in rows:
-        shares = np.array([found for found, _ in row.matched])
-        of = row.matched[0][1] if row.matched else 0
-        spread = f"{shares.mean():.1f}, {shares.max()} of {of}" if len(shares) else "not measured"
+        found = np.array([found for found, _ in row.matched])
+        of = max((of for _, of in row.matched), default=0)
+        spread = f"{found.mean():.1f}, {found.max()} of {of}" if len(found) else "not measured"
         yield f"| {row.plan.name} | {len(row.matched)} | {spread} | {row.accused:.2%} |"
 
 
-def _costs(rows: list[Found]) -> Iterator[str]:
-    yield "## What embedding said"
+def _missed(rows: list[Missed]) -> Iterator[str]:
+    yield "### Conferrable inputs beside the default suite"
+    yield ""
+    yield "| extracted by | accuracy | default suite | conferrable inputs |"
+    yield "| --- | ---: | --- | --- |"
     for row in rows:
-        if row.cost:
-            yield ""
-            yield f"**{row.plan.name}**"
-            yield ""
-            yield from (f"    {line}" for line in row.cost.splitlines())
+        accuracy = "-" if row.accuracy is None else f"{row.accuracy:.1%}"
+        yield f"| {row.attack} | {accuracy} | {row.default} | {_cell(row.matched, 'copy' if row.accused else '')} |"
+    misses = [row for row in rows if row.default != "copy"]
+    found = sum(row.accused for row in misses)
+    yield ""
+    yield f"The default suite misses {len(misses)} of {len(rows)}; the key finds {found} of these."
+
+
+def _costs(rows: list[Found]) -> Iterator[str]:
+    yield "### What a key costs"
+    yield ""
+    yield "| key | accuracy before | accuracy after |"
+    yield "| --- | ---: | ---: |"
+    for row in rows:
+        said = _ACCURACY.search(row.cost)
+        if said:
+            yield f"| {row.plan.name} | {said[1]} | {said[2]} |"
 
 
 def _count(one: Counted) -> str:
@@ -54,6 +93,7 @@ def _count(one: Counted) -> str:
 
 def _cell(one: Counted | None, why: str) -> str:
     if one is None:
-        return f"not measured ({why})"
+        return f"not measured: {why}"
     p = "" if one.log10_p is None else f", p = {power_of_ten(one.log10_p)}"
-    return f"{'**' if why == 'copy' else ''}{_count(one)}{'**' if why == 'copy' else ''}{p}"
+    bold = "**" if why == "copy" else ""
+    return f"{bold}{_count(one)}{bold}{p}"

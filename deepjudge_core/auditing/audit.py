@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from deepjudge_core.auditing.kept import recalled, recalled_suite
 from deepjudge_core.auditing.marked import asked_keys, suite_with_keys
@@ -27,6 +27,7 @@ from deepjudge_core.errors import (
 )
 from deepjudge_core.files.digests import file_key
 from deepjudge_core.judging.accuracy import accuracy_on_seeds
+from deepjudge_core.judging.apart import DrawnJudge, upheld
 from deepjudge_core.judging.calibration import Calibration, calibrate_by, check_not_a_control
 from deepjudge_core.judging.facts import established, same_files, same_model
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
@@ -35,15 +36,20 @@ from deepjudge_core.judging.nearer import explained, nearer_model
 from deepjudge_core.judging.sequential import unasked
 from deepjudge_core.judging.settings import CalibrationSettings
 from deepjudge_core.judging.verdict import GROUPS, Setting, Verdict, in_words
+from deepjudge_core.judging.view import View
 from deepjudge_core.models.asking import SameAnswerError
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.naming import option
 from deepjudge_core.observing.victims import remedy
+from deepjudge_core.suites.challenge import Given
 from deepjudge_core.suites.choice import GeneratorChoice
+from deepjudge_core.suites.drawing import generate_drawn
 from deepjudge_core.suites.generation import generate_suite
 from deepjudge_core.suites.inputs import Offered
 from deepjudge_core.suites.keys import load_keys
 from deepjudge_core.suites.labels import has_several
+from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.profile import choices_of
 from deepjudge_core.suites.seeds import select_seeds
 from deepjudge_core.suites.settings import SuiteSettings
 from deepjudge_core.suites.suite import Suite, check_suite
@@ -56,6 +62,7 @@ def make_suite(
     settings: SuiteSettings | None = None,
     *,
     preprocessing: Preprocessing | None = None,
+    challenge: Given | None = None,
     session: Session | None = None,
 ) -> Suite:
     """Open the victim, select seeds and make test cases from them; and sketch its weights, if they can be read.
@@ -68,6 +75,7 @@ def make_suite(
         settings: How.
         preprocessing: What the victim expects of inputs in 0..1; by default what its subject's query says, or how the
             inputs were standardised.
+        challenge: What half of the seeds are drawn by; None to select all by their order.
         session: Where generators and adapters are, and how a victim's file is confined.
 
     Raises:
@@ -75,11 +83,13 @@ def make_suite(
     """
     session, settings, victim = session or Session(), settings or SuiteSettings(), Subject.of(victim)
     keys = load_keys(settings.keys)
+    if inputs is None and challenge is not None:
+        raise UsageError("a challenge draws inputs, found a suite of weights alone; offer inputs", code="conflict")
     if inputs is None:
         if keys:
             raise UsageError("keys need inputs, found a suite of weights alone; offer inputs", code="conflict")
         return suite_of_weights(victim, settings, session)
-    suite = _make_cases(victim, inputs, settings, preprocessing, session, keys)
+    suite = _make_cases(victim, inputs, settings, preprocessing, session, keys, challenge)
     return suite_with_keys(suite_with_weights(suite, victim, settings, session), victim, keys, session)
 
 
@@ -90,6 +100,7 @@ def _make_cases(
     preprocessing: Preprocessing | None,
     session: Session,
     keys: Mapping[str, Key],
+    given_challenge: Given | None,
 ) -> Suite:
     # Before the victim is run, which may take long.
     generators = GeneratorChoice.of(settings, session.registry.generators)
@@ -100,6 +111,7 @@ def _make_cases(
         )
     with owner_of(victim, inputs, preprocessing, session) as owner:
         given = owner.inputs
+        drawing = given_challenge and given_challenge.of(len(given.x), settings.n)
         try:
             seeds = select_seeds(
                 owner.model,
@@ -111,6 +123,7 @@ def _make_cases(
                 layout=given.layout,
                 victim_layout=owner.layout,
                 force=settings.force,
+                ranked=drawing.ranked() if drawing else None,
             )
         except (ErringVictimError, SameAnswerError) as error:
             mend = (
@@ -122,19 +135,33 @@ def _make_cases(
                 raise
             found = error.found if isinstance(error, ErringVictimError) else str(error)
             raise ErringVictimError(found, mend) from error
-        suite = generate_suite(
-            owner.model,
-            replace(seeds, notes=(*owner.notes, *seeds.notes)),
-            generators,
-            training_inputs=given.training,
-            layout=given.layout,
-            layers=settings.layers,
-            seed=settings.seed,
-            force=settings.force,
-        )
+        seeds = replace(seeds, notes=(*owner.notes, *seeds.notes))
+        if drawing:
+            suite = generate_drawn(
+                owner.model,
+                seeds,
+                generators,
+                drawing,
+                training_inputs=given.training,
+                layout=given.layout,
+                settings=settings,
+                registry=session.registry,
+            )
+        else:
+            suite = generate_suite(
+                owner.model,
+                seeds,
+                generators,
+                training_inputs=given.training,
+                layout=given.layout,
+                layers=settings.layers,
+                seed=settings.seed,
+                force=settings.force,
+                pictures=settings.pictures,
+            )
         if keys:
             suite = asked_keys(suite, owner.model, keys)
-        return replace(suite, fitting=given.fitting, origin=inputs.origin)
+        return replace(suite, fitting=given.fitting, origin=inputs.origin, choices=choices_of(settings))
 
 
 def ask_controls(
@@ -221,34 +248,40 @@ def judge_suspects(
             failed to.
 
     Raises:
-        UsageError: For a suspect that is to be asked for what the suite does not have.
+        UsageError: When all suspects are to be asked for what the suite does not have; a single one fails.
     """
     session = session or Session()
     subjects = [_as_suspect(Subject.of(suspect), session) for suspect in suspects]
-    for subject in subjects:
-        subject.check(suite)
-    claimed = [subject.stored for subject in subjects]
+    _check_some(subjects, suite)
+    claimed = [subject.claimed for subject in subjects]
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
+    if judge.settings.sequential and suite.challenge:
+        raise UsageError(
+            "expected a suite without a challenge, because sequential judging cannot show the drawn cases apart; found "
+            "one with a challenge",
+            code="conflict",
+        )
     if judge.settings.sequential and not suite.has_cases:
         raise UsageError("expected a suite with cases to ask one by one, found one of weights alone", code="conflict")
     if not judge.settings.sequential:
         subjects = recalled(subjects, suite, session)
+    drawing = DrawnJudge(suite, calibration, judge) if suite.challenge and subjects else None
     together, results = judge.settings.fdr, list[SuspectResult]()
     with turns("judging", subjects, "suspect") as turn:
         results_of_each = _each(suite, calibration, judge, subjects, session)
         for subject, stored, found in zip(subjects, claimed, results_of_each, strict=True):
-            result = replace(found, stored=stored and found.model is not None)
+            result = replace(found, stored=stored and found.model is not None, published=subject.query.published)
             # All together are judged once more: what is said of one alone would not hold.
-            result = result if together else _explained(result, suite, calibration)
-            results.append(result)
+            result = result if together else _apart(_explained(result, suite, calibration), drawing)
+            results.append(_without_arrays(result, subject))
             said = "answered" if together and result.verdict else in_words(result.decision, result.points_to)
             turn(subject, said)
     if judge.settings.sequential:
         return AuditOutcome(suite, calibration, judge, tuple(results))
     if together is not None:
         results = _judge_together(results, calibration, judge, together)
-        results = [_explained(result, suite, calibration) for result in results]
+        results = [_apart(_explained(result, suite, calibration), drawing) for result in results]
     return AuditOutcome(suite, calibration, judge, tuple(results), judge.doubts(calibration))
 
 
@@ -292,8 +325,9 @@ def audit(
     judge = judge.fitted(session.registry, Offer.of(suite))
     session.listener.on_judge(judge)
     session.listener.on_suite(suite)
-    for subject in (*independents, *accused):
+    for subject in independents:
         subject.check(suite)
+    _check_some(accused, suite)
     calibration = ask_controls(suite, independents, settings.calibration, metrics=judge.metrics, session=session)
     session.listener.on_calibration(calibration)
     return judge_suspects(suite, calibration, accused, judge, session=session)
@@ -312,6 +346,20 @@ def offer_of(settings: SuiteSettings, session: Session, *, cases: bool) -> Offer
     return Offer(makes, cases, settings.weights or ancestor or not cases, ancestor, cases)
 
 
+def _check_some(suspects: Sequence[Subject], suite: Suite) -> None:
+    # Before any is asked: what fits none of them is a mistake of the command. One that does not fit fails alone.
+    refused = list[UsageError]()
+    for suspect in suspects:
+        try:
+            suspect.check(suite)
+        except UsageError as error:
+            refused.append(error)
+        else:
+            return
+    if refused:
+        raise refused[0]
+
+
 def _each(
     suite: Suite, calibration: Calibration, judge: Judge, subjects: Sequence[Subject], session: Session
 ) -> Iterator[SuspectResult]:
@@ -321,12 +369,25 @@ def _each(
         return
     with contextlib.closing(answer_each(subjects, suite, session)) as answering:
         for subject, answer in zip(subjects, answering, strict=True):
-            yield _judge_one(suite, calibration, judge, subject, answer, session)
+            yield judge_one(suite, calibration, judge, subject, answer, session)
 
 
-def _judge_one(
+def judge_one(
     suite: Suite, calibration: Calibration, judge: Judge, suspect: Subject, answer: Answer, session: Session
 ) -> SuspectResult:
+    """Let a suspect answer, and judge it by its distances alone; what fails is its result.
+
+    Args:
+        suite: The suite.
+        calibration: The controls.
+        judge: By what.
+        suspect: Who.
+        answer: Lets it answer.
+        session: Who hears of its answers.
+
+    Raises:
+        UsageError: For an impossible value of a rule's option.
+    """
     try:
         observation = answer()
     except DeepJudgeError as error:
@@ -358,12 +419,36 @@ def _explained(result: SuspectResult, suite: Suite, calibration: Calibration) ->
     # What is known of a suspect beside its distances: that it is the victim, or a copy of another model.
     if result.verdict is None or result.observation is None:
         return result
-    fact = same_model(suite, result.observation, calibration)
+    try:
+        observation = cast(Observation, result.answers())
+    except DeepJudgeError as error:
+        return replace(result, verdict=None, failure=str(error))
+    fact = same_model(suite, observation, calibration)
     if fact:
         return replace(result, verdict=established(result.verdict, fact))
     if result.decision is not Decision.COPY:
         return result
-    return replace(result, verdict=explained(result.verdict, nearer_model(suite, result.observation, calibration)))
+    return replace(result, verdict=explained(result.verdict, nearer_model(suite, observation, calibration)))
+
+
+def _without_arrays(result: SuspectResult, suspect: Subject) -> SuspectResult:
+    # Of a thousand suspects, the answers would not be in memory together.
+    if result.observation is None or suspect.again is None:
+        return result
+    return replace(result, observation=result.observation.without_arrays(), again=suspect.again)
+
+
+def _apart(result: SuspectResult, drawing: DrawnJudge | None) -> SuspectResult:
+    # What the cases say that nobody could choose, which every other one has to stand up to.
+    if drawing is None or result.verdict is None or result.observation is None:
+        return result
+    try:
+        drawn = drawing.judge(result.observation)
+    except UsageError:
+        raise
+    except DeepJudgeError as error:
+        return replace(result, verdict=None, failure=f"{result.path}: by the drawn cases: {error}")
+    return replace(result, drawn=drawn, verdict=upheld(result.verdict, drawn))
 
 
 def _ask_one_by_one(
@@ -371,7 +456,12 @@ def _ask_one_by_one(
 ) -> SuspectResult:
     result = SuspectResult(suspect.name)
     try:
-        with failing(suspect.name), suspect.labelling(suite, session) as (model, label):
+        suspect.check(suite)
+    except UsageError as error:
+        return replace(result, failure=str(error))
+    try:
+        with failing(suspect.name), suspect.labelling(suite, session) as asking:
+            model = asking.model
             result = replace(result, model=model)
             if model.digest in {control.model.digest for control in calibration.controls}:
                 raise CalibrationError(f"{model.name}: expected a suspect, found a control; a model cannot be both")
@@ -379,7 +469,8 @@ def _ask_one_by_one(
             if fact:  # which no answer could change
                 nothing: dict[str, Setting] = {group: Setting(None, reason=fact) for group in GROUPS} | unasked(suite)
                 return replace(result, verdict=Verdict(Decision.COPY, "weights", nothing, {}, fact))
-            verdict, sequential = judge.judge_sequentially(suite, calibration, label)
+            view = None if asking.compared is None else View.where(asking.compared, asking.kept)
+            verdict, sequential = judge.judge_sequentially(suite, calibration, asking.label, view)
     except UsageError:
         raise
     except DeepJudgeError as error:

@@ -16,10 +16,12 @@ from deepjudge_core.files.reading import NO_LIMIT, open_regular
 
 SkipCode = Literal[
     "archive",
+    "behind-an-api",
     "cannot-read",
     "hidden",
     "link",
     "not-a-file",
+    "other-inputs",
     "own-file",
     "part-of-model",
     "pickle",
@@ -29,6 +31,7 @@ SkipCode = Literal[
 SKIPPED: Mapping[SkipCode, str] = {
     "pickle": "pickles, which are never opened",
     "archive": "archives, which must be unpacked first",
+    "behind-an-api": "files that describe a model behind an API, which you must name",
     "sub-folder": "sub-folders, which --recursive searches",
     "hidden": "hidden files and folders",
     "link": "links, which are not followed",
@@ -36,6 +39,7 @@ SKIPPED: Mapping[SkipCode, str] = {
     "cannot-read": "files and folders that cannot be read",
     "part-of-model": "files that hold another model's weights",
     "own-file": "deepjudge's own files",
+    "other-inputs": "models that take other inputs than the suite's",
     "unknown-format": "files that no installed adapter reads",
 }
 """Why a file is skipped, in the words of the line that lists such files."""
@@ -178,6 +182,8 @@ class _Look:
 
     def _what(self, path: Path) -> tuple[SkipCode, str]:
         suffix = path.suffix.lower()
+        if self.adapters.is_remote(path):
+            return "behind-an-api", "describes a model behind an API; name it, if you trust its author"
         with open_regular(path, "a file", NO_LIMIT) as file:
             start = file.read(2)
         # Protocols 2 to 5; what is older begins with letters.

@@ -8,7 +8,7 @@ from deepjudge_core.auditing.keys import UnknownError, environment, fingerprint,
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.components.kinds import Adapter
-from deepjudge_core.components.opening import digested
+from deepjudge_core.components.weights import digested_with_base
 from deepjudge_core.files.digests import file_key, of_file
 from deepjudge_core.weights.reading import lora
 from deepjudge_core.weights.reading.folder import described_by
@@ -61,28 +61,30 @@ def identify(subject: ModelFile, session: Session) -> Identity:
         for name in ([] if path.is_dir() else adapter.beside(path))
         if file_key(path.with_name(name)) in session.models
     ]
-    code, base = own_code(subject.options.get("arch")), digest_of(_base_of(subject, path), session)
+    code = own_code(subject.options.get("arch"))
     described = [(name, of_file(path.with_name(name)).digest) for name in described_by(path)]
     settings = (
-        *(adapters.provider(adapter.name), subject.query, subject.options, code, base, described, apart),
+        *(adapters.provider(adapter.name), subject.query, subject.options, code, described, apart),
         # What is refused as a link is not known as a file with the same bytes.
         *(_links(path), session.sandbox is not None, environment(session.registry, adapter)),
     )
-    return Identity(adapter, digested(path, adapter).digest, settings, tuple(apart))
+    return Identity(adapter, digest_of(path, subject.options.get("base"), session), settings, tuple(apart))
 
 
-def digest_of(path: Path | None, session: Session) -> str | None:
-    """SHA-256, in hex, of another model's files, such as those of a base; None for none."""
-    if path is None:
-        return None
-    return digested(path, session.registry.adapters.of_file(path, str(path))).digest
+def digest_of(path: Path, base: str | Path | None, session: Session) -> str:
+    """SHA-256, in hex, of a model's files; that of a LoRA covers its base.
 
+    Args:
+        path: The model.
+        base: Path of its base, if the user named it.
+        session: Where the adapters are.
 
-def _base_of(subject: ModelFile, path: Path) -> Path | None:
-    # What a LoRA changes, of which answers depend as well.
-    if base := subject.options.get("base"):
-        return Path(base)
-    return lora.base_beside(path, lora.read_lora(path, subject.name)) if lora.is_lora(path) else None
+    Raises:
+        ModelError: When no adapter reads it, or its files cannot be read.
+        OSError: As well.
+    """
+    adapters, name = session.registry.adapters, str(path)
+    return digested_with_base(path, adapters.of_file(path, name), lora.base_of(path, base, name), adapters).digest
 
 
 def _links(path: Path) -> tuple[str, ...]:

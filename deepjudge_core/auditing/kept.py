@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from deepjudge_core import progress
 from deepjudge_core.auditing.identity import digest_of, identify
 from deepjudge_core.auditing.keys import UnknownError, fingerprint
@@ -23,7 +25,7 @@ from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.inputs import Offered
 from deepjudge_core.suites.observation import Observation, load_observation, save_observation
 from deepjudge_core.suites.settings import SuiteSettings
-from deepjudge_core.suites.suite import Suite, load_suite, save_suite
+from deepjudge_core.suites.suite import GeneratorRecord, Suite, load_suite, save_suite
 from deepjudge_core.text import clean
 
 _T = TypeVar("_T", Suite, Observation)
@@ -114,9 +116,9 @@ def recalled_suite(
         choice = GeneratorChoice.of(settings, session.registry.generators)
         generators = [(one.name, one.options, one.provider) for one in (*choice.generators, *choice.answering)]
         optioned = choice.optioned if choice.answering else ()
-        how = (settings.n, settings.order, settings.layers, settings.seed, settings.force)
-        ancestors = [digest_of(path, session) for path in (settings.ancestor, settings.ancestor_base)]
-        weights = (settings.weights, settings.sketch, ancestors)
+        how = (settings.n, settings.order, settings.layers, settings.seed, settings.force, settings.pictures)
+        ancestor = settings.ancestor and digest_of(settings.ancestor, settings.ancestor_base, session)
+        weights = (settings.weights, settings.sketch, ancestor)
         keys = tuple(map(Path, settings.keys))
         asking = model.digest, model.settings
         return fingerprint("suite", asking, victim.name, inputs, how, weights, keys, generators, optioned), model.digest
@@ -130,12 +132,23 @@ def recalled_suite(
         return make()
     for suite in _read(folder, before, partial(_suite_of, digest, session)):
         session.listener.on_suite_reused(suite)
-        return suite
+        return _as_made(suite, GeneratorChoice.of(settings, session.registry.generators))
     suite = make()
     with contextlib.suppress(DeepJudgeError, OSError, UnknownError):
         if key() == (before, digest):  # nothing was changed meanwhile
             _write(lambda: save_suite(_place(folder, before, suite.digest), suite))
     return suite
+
+
+def _as_made(suite: Suite, choice: GeneratorChoice) -> Suite:
+    # A file has the options of a generator by their names; who reads them has them as the generator declares them.
+    declared = {one.name: one.options for one in (*choice.generators, *choice.answering)}
+
+    def ordered(record: GeneratorRecord) -> GeneratorRecord:
+        known = {name: record.options[name] for name in declared.get(record.name, ()) if name in record.options}
+        return msgspec.structs.replace(record, options=known | dict(record.options))
+
+    return replace(suite, generators=tuple(map(ordered, suite.generators)))
 
 
 def _answers_of(digest: str, session: Session, place: Path) -> Observation:

@@ -1,7 +1,7 @@
 """What comes of an audit."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from deepjudge_core.auditing.folders import Skipped
@@ -34,14 +34,17 @@ class SuspectResult:
         path: What the user called it.
         model: What it is; None where it could not be opened.
         accuracy: Share of the seeds that it classifies correctly (the victim: all); None where its classes are others.
-        observation: How it answered; None where it could not be asked.
+        observation: How it answered, without the arrays if these can be read again; None where it could not be asked.
         measurements: Its values; None where it failed.
         verdict: None where it failed.
         failure: Why it failed: one line.
         errors: What failed beside it: one line for each metric.
         tested: What was found of it among all suspects, by a false discovery rate; None where it was not tested so.
         sequential: What it was asked case by case; None where it was not, or nothing was asked.
+        drawn: The verdict by the cases alone that a challenge drew; None where there are none, or it failed.
+        published: Since when the model has been public, as somebody says; None where nobody does.
         stored: Whether it was not asked, and its answers, digest and isolation are what somebody stored.
+        again: What reads its answers again; None where they are here.
     """
 
     path: str
@@ -54,7 +57,18 @@ class SuspectResult:
     errors: tuple[str, ...] = ()
     tested: FdrResult | None = None
     sequential: SequentialResult | None = None
+    drawn: Verdict | None = None
+    published: str | None = None
     stored: bool = False
+    again: Callable[[], Observation] | None = field(default=None, compare=False, repr=False)
+
+    def answers(self) -> Observation | None:
+        """How it answered, with all arrays; None where it could not be asked.
+
+        Raises:
+            FileFormatError: When they cannot be read again.
+        """
+        return self.again() if self.again else self.observation
 
     @property
     def decision(self) -> Decision:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, ClassVar, NamedTuple, NoReturn, cast
 
 from deepjudge_core import progress
 from deepjudge_core.auditing.session import Session
@@ -15,10 +15,12 @@ from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.weights import open_weights
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, one_line
 from deepjudge_core.files import storage
+from deepjudge_core.models.gateway import Gateway, Reduction
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
 from deepjudge_core.models.sketcher import Sketcher
 from deepjudge_core.naming import option
+from deepjudge_core.observing.gateways import as_described, reached
 from deepjudge_core.observing.keys import with_matrices, without_matrices
 from deepjudge_core.observing.observe import check_asking, labeller, observe
 from deepjudge_core.observing.settings import QuerySettings
@@ -27,13 +29,37 @@ from deepjudge_core.sandbox.remote import begin_isolated, open_isolated
 from deepjudge_core.sandbox.weights import open_weights_isolated
 from deepjudge_core.suites.observation import Observation, load_observation
 from deepjudge_core.suites.suite import Suite, check_suite
-from deepjudge_core.text import counted
+from deepjudge_core.text import counted, is_url
+from deepjudge_core.types import Array
 from deepjudge_core.weights.values import WeightPlan
 
 Answer = Callable[[], Observation]
 """Lets a model answer a suite."""
 Label = Callable[[int], int]
 """Asks a model one case of a suite, by its row, for the label: a class of the victim's."""
+
+
+class Labelling(NamedTuple):
+    """What asks a model case by case.
+
+    Attributes:
+        model: What it is.
+        label: Asks it one case.
+        compared: ``(n,)`` bool, which cases reach it as they are; None for all.
+        gateway: What stands between, if it answers elsewhere.
+        reduction: What was kept of the scores of one that answered before.
+    """
+
+    model: ModelInfo
+    label: Label
+    compared: Array | None = None
+    gateway: Gateway | None = None
+    reduction: Reduction = Reduction()
+
+    @property
+    def kept(self) -> Reduction:
+        """What is kept of its scores, as far as that is known beforehand."""
+        return (self.gateway.stated() or Reduction()) if self.gateway else self.reduction
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,8 @@ class Subject(abc.ABC):
 
     stored: ClassVar[bool] = False
     """Whether it answered before, and only what is stored of that is read."""
+    claimed: ClassVar[bool] = False
+    """Whether somebody else stored that, or may have: then the report says that it is a claim."""
 
     @staticmethod
     def of(
@@ -64,7 +92,8 @@ class Subject(abc.ABC):
         """The subject that something is; one that is a subject already is returned as it is.
 
         Args:
-            source: The path of a model or of a stored observation, a live model, or an observation.
+            source: The path of a model or of a stored observation, the URL of a model behind an API, a live model, or
+                an observation.
             query: How it is asked.
             options: Of the adapter that opens it, such as ``arch`` of a file of weights.
             stratum: Of a control, what it has in common with the victim.
@@ -76,7 +105,7 @@ class Subject(abc.ABC):
             return KnownAnswers(source, query=query, stratum=stratum)
         if not isinstance(source, str | Path):
             return LiveModel(source, options, query=query, stratum=stratum)
-        if storage.is_own(Path(source)):
+        if not is_url(source) and storage.is_own(Path(source)):
             return ObservationFile(source, query=query, stratum=stratum)
         return ModelFile(source, options, query=query, stratum=stratum)
 
@@ -115,6 +144,11 @@ class Subject(abc.ABC):
                 ``no-weights`` for a format of which they never can.
         """
 
+    @property
+    def again(self) -> Answer | None:
+        """What reads its answers again, and finds the same; None where they have to be held."""
+        return None
+
     @abc.abstractmethod
     def answering(self, suite: Suite, session: Session) -> contextlib.AbstractContextManager[Answer]:
         """Start the process that is going to open it, where it gets one; what the context gives lets it answer.
@@ -123,7 +157,7 @@ class Subject(abc.ABC):
         """
 
     @abc.abstractmethod
-    def labelling(self, suite: Suite, session: Session) -> contextlib.AbstractContextManager[tuple[ModelInfo, Label]]:
+    def labelling(self, suite: Suite, session: Session) -> contextlib.AbstractContextManager["Labelling"]:
         """What it is, and what asks it one case of a suite. What is stored is read case by case.
 
         Raises:
@@ -154,10 +188,14 @@ class _Openable(Subject):
         yield lambda: self._answer(suite, session)
 
     @contextlib.contextmanager
-    def labelling(self, suite: Suite, session: Session) -> Iterator[tuple[ModelInfo, Label]]:
+    def labelling(self, suite: Suite, session: Session) -> Iterator["Labelling"]:
         """See :class:`Subject`."""
         with self.opened(suite.input, session) as model:
-            yield ModelInfo.of(model, self.query.layout), labeller(model, suite, self.query)
+            gateway, compared = model.gateway, None
+            if gateway is not None:
+                compared = reached(gateway, model, suite, as_described(gateway, self.query))
+            label = labeller(model, suite, self.query)
+            yield Labelling(ModelInfo.of(model, self.query.layout), label, compared, gateway)
 
     def _is_run(self, suite: Suite) -> bool:
         return suite.has_cases and not self.query.weights
@@ -233,7 +271,7 @@ class LiveModel(_Openable):
 
 @dataclass(frozen=True)
 class ModelFile(_Openable):
-    """A model in a file or a folder.
+    """A model in a file or a folder, or behind an API that a file describes, or a URL names.
 
     Attributes:
         path: Where.
@@ -251,8 +289,10 @@ class ModelFile(_Openable):
     @contextlib.contextmanager
     def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
         """See :class:`Subject`."""
-        if session.sandbox is None:
-            yield open_model(self.path, registry=session.registry, expected=expected, **self.options)
+        if session.sandbox is None or self._is_remote(session):
+            model = open_model(self.path, registry=session.registry, expected=expected, **self.options)
+            with contextlib.closing(model.gateway) if model.gateway else contextlib.nullcontext():
+                yield model
             return
         with open_isolated(
             self.path,
@@ -270,7 +310,7 @@ class ModelFile(_Openable):
         """See :class:`Subject`."""
         plan = suite.weights
         with contextlib.ExitStack() as stack:
-            if session.sandbox is None or not (self._is_run(suite) or plan):
+            if session.sandbox is None or self._is_remote(session) or not (self._is_run(suite) or plan):
                 yield lambda: self._answer(suite, session)
                 return
             answer: Answer
@@ -293,6 +333,9 @@ class ModelFile(_Openable):
                 answer = partial(_fail, error)
             yield answer  # what fails in there is no error of this context
 
+    def _is_remote(self, session: Session) -> bool:
+        return session.registry.adapters.is_remote(self.path)
+
     @staticmethod
     def _read(sketcher: Sketcher, suite: Suite, plan: WeightPlan) -> Observation:
         return with_matrices(observe_weights(sketcher, suite, plan), sketcher, suite)
@@ -303,7 +346,7 @@ class ModelFile(_Openable):
     @contextlib.contextmanager
     def sketching(self, session: Session, expected: InputSpec | None = None) -> Iterator[Sketcher]:
         """See :class:`Subject`."""
-        if session.sandbox is None:
+        if session.sandbox is None or self._is_remote(session):
             with open_weights(self.path, registry=session.registry, **self.options) as sketcher:
                 yield sketcher
             return
@@ -314,8 +357,9 @@ class ModelFile(_Openable):
 
 
 @dataclass(frozen=True)
-class _Stored(Subject):
-    # What answered before.
+class Stored(Subject):
+    """What answered before."""
+
     stored = True
 
     @abc.abstractmethod
@@ -344,18 +388,19 @@ class _Stored(Subject):
         yield self.read
 
     @contextlib.contextmanager
-    def labelling(self, suite: Suite, session: Session) -> Iterator[tuple[ModelInfo, Label]]:
+    def labelling(self, suite: Suite, session: Session) -> Iterator["Labelling"]:
         """See :class:`Subject`."""
         observation = self.read()
         check_suite(suite, observation)
         if observation.probabilities is None:
             raise ModelError(f"{self.name}: {observation.unmapped or 'the probabilities were not observed'}")
-        labels = observation.probabilities.argmax(axis=1)
-        yield observation.model, lambda row: int(labels[row])
+        labels, exchange = observation.probabilities.argmax(axis=1), observation.exchange
+        shown = (exchange.compared, exchange.reduction) if exchange else (None, Reduction())
+        yield Labelling(observation.model, lambda row: int(labels[row]), shown[0], None, shown[1])
 
 
 @dataclass(frozen=True)
-class ObservationFile(_Stored):
+class ObservationFile(Stored):
     """What a model answered, in a file.
 
     Attributes:
@@ -363,6 +408,8 @@ class ObservationFile(_Stored):
     """
 
     path: str | Path
+
+    claimed: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -400,7 +447,7 @@ class _Refused(ObservationFile):
 
 
 @dataclass(frozen=True)
-class KnownAnswers(_Stored):
+class KnownAnswers(Stored):
     """What a model answered, in memory.
 
     Attributes:
@@ -408,6 +455,8 @@ class KnownAnswers(_Stored):
     """
 
     observation: Observation
+
+    claimed: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -433,6 +482,7 @@ def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> 
             answer: Answer
             try:
                 with failing(subject.name):
+                    subject.check(suite)
                     answer = partial(_answered, subject.name, ahead.enter_context(subject.answering(suite, session)))
             except DeepJudgeError as error:
                 answer = partial(_fail, error)
@@ -467,7 +517,8 @@ def turns(doing: str, subjects: Sequence[Subject], what: str) -> Iterator[Callab
 
         def turn(subject: Subject, outcome: str) -> None:
             counts = not (asked and subject.stored)
-            advance(int(counts), progress.Finished(f"{subject.name}: {outcome}"))
+            # What takes no time is worth no line of its own.
+            advance(int(counts), progress.Finished(f"{subject.name}: {outcome}") if asked else "")
 
         yield turn
 

@@ -9,7 +9,7 @@ from deepjudge_core.auditing.session import QueryEvent
 from deepjudge_core.bundles.commitment import Commitment, Terms
 from deepjudge_core.bundles.dating import committed_entry
 from deepjudge_core.bundles.environment import describe_environment
-from deepjudge_core.bundles.log import Query, QueryLog, Role, read_log
+from deepjudge_core.bundles.log import Query, QueryLog, Role, read_log, requests_of
 from deepjudge_core.bundles.manifest import (
     CALIBRATION,
     COMMITTED,
@@ -19,15 +19,19 @@ from deepjudge_core.bundles.manifest import (
     PAGE,
     QUERIES,
     REPORT,
+    RUNS,
     SIGNATURE,
     STAMP,
     SUITE,
+    VICTIM,
+    VICTIM_STAMP,
     Manifest,
     is_secret,
     observation_name,
 )
 from deepjudge_core.bundles.signing import Signer, sign
-from deepjudge_core.bundles.statement import File, dump_json
+from deepjudge_core.bundles.statement import File
+from deepjudge_core.bundles.victim import VictimCommitment, dated_entry
 from deepjudge_core.components.registry import Plugin
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
@@ -35,6 +39,7 @@ from deepjudge_core.judging.calibration import Calibration, save_calibration
 from deepjudge_core.report.audit_json import dump
 from deepjudge_core.report.documents import AuditReport
 from deepjudge_core.report.html import render_html
+from deepjudge_core.report.pages.any import Seal
 from deepjudge_core.suites.observation import Observation, save_observation
 from deepjudge_core.suites.suite import Suite, save_suite
 
@@ -59,6 +64,8 @@ class BundleWriter:
         withhold: Whether the secret files go to the :func:`withheld_folder`. The manifest names them all the same.
         commitment: What was committed to before.
         stamp: The response that stamps the commitment.
+        victim: A commitment to the victim from before.
+        victim_stamp: The response that stamps that.
         signer: Who signs the manifest.
     """
 
@@ -69,9 +76,12 @@ class BundleWriter:
         withhold: bool = False,
         commitment: Commitment | None = None,
         stamp: bytes | None = None,
+        victim: VictimCommitment | None = None,
+        victim_stamp: bytes | None = None,
         signer: Signer | None = None,
     ) -> None:
         self._folder, self._commitment, self._stamp, self._signer = folder, commitment, stamp, signer
+        self._victim, self._victim_stamp = victim, victim_stamp
         self._secrets = withheld_folder(folder) if withhold else folder
         self._log = QueryLog(folder / QUERIES)
         self._observations: list[str | None] = []
@@ -131,36 +141,49 @@ class BundleWriter:
         save_calibration(self._secrets / CALIBRATION, calibration)
 
     def dated(self, report: AuditReport) -> AuditReport:
-        """A report that says since when its keys have been fixed, where a time-stamp tells: they are worth as much.
+        """A report that says since when all was fixed, and the victim there, as far as commitments and stamps tell.
 
         Raises:
             FileFormatError: When the log cannot be read.
         """
-        if not (self._commitment and self._stamp and report.suite.keys):
+        if self._victim:
+            report = replace(report, dated=dated_entry(self._victim.data, self._victim_stamp))
+        if not (self._commitment and self._stamp):
             return report
         queries = read_log(self._folder / QUERIES)
         return replace(report, committed=committed_entry(self._commitment.data, self._stamp, queries))
 
-    def finish(self, report: AuditReport, terms: Terms, plugins: Iterable[Plugin]) -> None:
-        """Write the report and what is known at the end, then the manifest and its signature.
+    def finish(
+        self, report: AuditReport, terms: Terms, plugins: Iterable[Plugin], register: bytes | None = None
+    ) -> Seal:
+        """Write the report and what is known at the end, then the manifest, its signature and the page.
 
         Args:
             report: What came of the audit.
             terms: By what was judged.
             plugins: What is installed.
+            register: The runs of the suite, this one among them.
+
+        Returns:
+            What the page says of the bundle.
 
         Raises:
             FileFormatError: When it cannot be written.
         """
         parts = {
             REPORT: dump(report).encode(),
-            PAGE: render_html(report),
-            ENVIRONMENT: dump_json(describe_environment(plugins)),
+            ENVIRONMENT: describe_environment(plugins).dump(),
         }
         if self._commitment:
             parts[COMMITTED] = self._commitment.data
         if self._stamp:
             parts[STAMP] = self._stamp
+        if self._victim:
+            parts[VICTIM] = self._victim.data
+        if self._victim_stamp:
+            parts[VICTIM_STAMP] = self._victim_stamp
+        if register:
+            parts[RUNS] = register
         for name, data in parts.items():
             storage.write_bytes(self._folder / name, data)
         secret = [SUITE, CALIBRATION, *(name for name in self._observations if name)]
@@ -175,6 +198,10 @@ class BundleWriter:
         storage.write_bytes(self._folder / MANIFEST, manifest)
         if self._signer:
             storage.write_bytes(self._folder / SIGNATURE, sign(manifest, self._signer))
+        # It names the manifest, which so cannot list it.
+        seal = Seal(File.of_bytes(manifest, MANIFEST).sha256, self._signer.public if self._signer else None)
+        storage.write_bytes(self._folder / PAGE, render_html(report, seal))
+        return seal
 
     def _tell(
         self,
@@ -196,6 +223,7 @@ class BundleWriter:
                 stored=stored,
                 observation=observation.digest if observation else None,
                 failure=failure,
+                requests=requests_of(observation.exchange if observation else None),
             )
         )
 
@@ -204,7 +232,8 @@ class BundleWriter:
 
     def _stale(self) -> Iterator[Path]:
         # The manifest first: without it nothing is taken for a bundle.
-        for name in (MANIFEST, SIGNATURE, COMMITTED, STAMP, REPORT, PAGE, ENVIRONMENT, QUERIES):
+        named = (MANIFEST, SIGNATURE, COMMITTED, STAMP, VICTIM, VICTIM_STAMP, RUNS, REPORT, PAGE, ENVIRONMENT, QUERIES)
+        for name in named:
             yield self._folder / name
         for folder in {self._folder, self._secrets}:
             yield folder / SUITE

@@ -1,17 +1,18 @@
 """What is going to be judged, by what and how, written down before any suspect is touched."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from msgspec import UNSET, Meta, UnsetType
 
+from deepjudge_core.bundles.register import RunsHead
 from deepjudge_core.bundles.signing import Signer, open_envelope, sign
 from deepjudge_core.bundles.statement import File, Statement
 from deepjudge_core.errors import FileFormatError, UsageError
-from deepjudge_core.files.documents import Document, Json, Part, Positive, parse, plain
+from deepjudge_core.files.documents import Document, Json, Part, Positive, Sha256, parse, plain
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import Judge
@@ -19,6 +20,7 @@ from deepjudge_core.judging.settings import GroupMode, JudgeSettings
 from deepjudge_core.version import VERSION
 
 _NOTHING = "nothing"
+_P = TypeVar("_P", bound=Part)
 COMMITMENT = "urn:deepjudge:commitment:1"
 """What kind of statement a commitment is."""
 
@@ -110,6 +112,8 @@ class Terms(Document, frozen=True):
 
 class _Predicate(Part, frozen=True):
     terms: Terms
+    suspects: tuple[Sha256, ...] | UnsetType = UNSET  # before there were any, and where nobody names them
+    runs: RunsHead | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -118,16 +122,28 @@ class Commitment:
 
     Attributes:
         terms: What was committed to.
+        suspects: SHA-256 of each model that is going to be judged; None where that was not said.
+        runs: How many runs of the suite had been registered by then; None where that was not said.
         key: The public key that signed it, in hex; None where nobody did.
         data: The bytes of the file.
     """
 
     terms: Terms
+    suspects: tuple[str, ...] | None
+    runs: RunsHead | None
     key: str | None
     data: bytes
 
 
-def dump_commitment(terms: Terms, suite: Path, calibration: Path | None, signer: Signer | None = None) -> bytes:
+def dump_commitment(
+    terms: Terms,
+    suite: Path,
+    calibration: Path | None,
+    signer: Signer | None = None,
+    *,
+    suspects: Iterable[str] = (),
+    runs: RunsHead | None = None,
+) -> bytes:
     """A commitment, as it stands in a file; equal ones give equal bytes.
 
     It is an in-toto statement, with a signer in a DSSE envelope.
@@ -137,13 +153,16 @@ def dump_commitment(terms: Terms, suite: Path, calibration: Path | None, signer:
         suite: The file of the suite.
         calibration: The file of the calibration; None without.
         signer: Who signs it.
+        suspects: SHA-256 of each model that is going to be judged; none to leave that open.
+        runs: The register of the suite's runs up to now.
 
     Raises:
         FileFormatError: When a file cannot be read.
     """
     paths = {"suite.safetensors": suite, "calibration.safetensors": calibration}
     files = tuple(File.of(path, name) for name, path in paths.items() if path is not None)
-    payload = Statement(COMMITMENT, files, plain(_Predicate(terms))).dump()
+    predicate = _Predicate(terms, tuple(sorted(set(suspects))) or UNSET, runs or UNSET)
+    payload = Statement(COMMITMENT, files, plain(predicate)).dump()
     return payload if signer is None else sign(payload, signer)
 
 
@@ -154,19 +173,34 @@ def load_commitment(path: Path) -> Commitment:
         FileFormatError: When it is none, or was changed.
         MissingExtraError: When it is signed, and the library for that is not there.
     """
-    with open_regular(path, "a commitment", LARGEST_JSON) as file:
+    predicate, key, data = open_commitment(path, _Predicate, COMMITMENT, "a commitment")
+    return Commitment(predicate.terms, predicate.suspects or None, predicate.runs or None, key, data)
+
+
+def open_commitment(path: Path, kind: type[_P], uri: str, what: str) -> tuple[_P, str | None, bytes]:
+    """A commitment of any kind: what it says, the key that signed it, if any, and the bytes of its file.
+
+    Args:
+        path: The file.
+        kind: What its predicate is.
+        uri: What says so.
+        what: What messages call it.
+
+    Raises:
+        FileFormatError: When it is none, or was changed.
+        MissingExtraError: When it is signed, and the library for that is not there.
+    """
+    with open_regular(path, what, LARGEST_JSON) as file:
         data = file.read()
     try:
         value, key, payload = parse_json(data), None, data
         if isinstance(value, dict) and "payload" in value:
             signed = open_envelope(data, path)
             key, payload = signed.key, signed.payload
-        predicate = parse(_Predicate, Statement.parse(payload, COMMITMENT).predicate)
+        predicate = parse(kind, Statement.parse(payload, uri).predicate)
     except ValueError as error:
-        raise FileFormatError(
-            f"{path}: expected a commitment, found another file: {error}", code="damaged-file"
-        ) from None
-    return Commitment(predicate.terms, key, data)
+        raise FileFormatError(f"{path}: expected {what}, found another file: {error}", code="damaged-file") from None
+    return predicate, key, data
 
 
 def check_terms(committed: Terms, terms: Terms) -> None:

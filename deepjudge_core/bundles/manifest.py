@@ -11,9 +11,10 @@ MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 SUITE, CALIBRATION, OBSERVATIONS = "suite.safetensors", "calibration.safetensors", "observations"
 REPORT, ENVIRONMENT, QUERIES, COMMITTED = "report.json", "environment.json", "queries.jsonl", "commitment.json"
 STAMP, PAGE = "commitment.tsr", "report.html"
+VICTIM, VICTIM_STAMP, RUNS = "victim.json", "victim.tsr", "runs.jsonl"
 _KIND = "urn:deepjudge:bundle:1"
 _ALWAYS = frozenset({SUITE, CALIBRATION, REPORT, ENVIRONMENT, QUERIES})
-_SOMETIMES = frozenset({COMMITTED, STAMP, PAGE})  # the first bundles had no page
+_SOMETIMES = frozenset({COMMITTED, STAMP, VICTIM, VICTIM_STAMP, RUNS, PAGE})  # the page in bundles of before
 
 
 def observation_name(place: int) -> str:
@@ -82,6 +83,8 @@ class Manifest:
             raise ValueError(f"expected exactly the files of a bundle; missing or unexpected: {other}")
         if STAMP in names and COMMITTED not in names:
             raise ValueError(f"expected {COMMITTED} together with {STAMP}")
+        if VICTIM_STAMP in names and VICTIM not in names:
+            raise ValueError(f"expected {VICTIM} together with {VICTIM_STAMP}")
         if not set(manifest.withheld) <= {name for name in names if is_secret(name)}:
             raise ValueError("expected that only test cases and answers are withheld")
         if manifest.dump() != data:

@@ -13,6 +13,8 @@ class BundleSettings:
     Attributes:
         commitment: What was committed to before; None for nothing.
         tsa_response: The response of an authority that stamps the commitment; None for none.
+        victim_commitment: A commitment to the victim from before; None for none.
+        victim_tsa_response: The response of an authority that stamps that; None for none.
         key: The private key that signs the bundle; None for an unsigned one.
         observations: Whether test cases and answers are part of it.
     """
@@ -40,6 +42,28 @@ class BundleSettings:
         reads=True,
         formerly=("--tsa", "bundle.tsa"),
     )
+    victim_commitment: Path | None = setting(
+        "commitment to the victim from 'deepjudge commit --model'; shows, if it is time-stamped, since when it existed",
+        "--victim-commitment",
+        default=None,
+        group="bundle",
+        metavar="COMMITMENT",
+        key="victim_commitment",
+        tables=("bundle",),
+        sample="victim.json",
+        reads=True,
+    )
+    victim_tsa_response: Path | None = setting(
+        "a time-stamping authority's response to the request of 'deepjudge commit --model'",
+        "--victim-tsa-response",
+        default=None,
+        group="bundle",
+        metavar="RESPONSE.tsr",
+        key="victim_tsa_response",
+        tables=("bundle",),
+        sample="victim.tsr",
+        reads=True,
+    )
     key: Path | None = setting(
         "sign the bundle with this Ed25519 private key in PEM",
         "--key",
@@ -63,11 +87,12 @@ class BundleSettings:
 
 @dataclass(frozen=True)
 class VerifySettings:
-    """Whom a bundle has to come from.
+    """Whom a bundle has to come from, and what else has to belong to it.
 
     Attributes:
         public_key: Who has to have signed it; None for the key that it names itself.
         tsa_certificate: Which authority has to have stamped its commitment; None for a time that is not verified.
+        page: A page that has to be the one of its report; None for none.
     """
 
     public_key: Path | None = setting(
@@ -86,5 +111,13 @@ class VerifySettings:
         default=None,
         group="bundle",
         metavar="PEM",
+        reads=True,
+    )
+    page: Path | None = setting(
+        "page for people, HTML or Markdown, that has to be the one of the bundle's report",
+        "--page",
+        default=None,
+        group="bundle",
+        metavar="FILE",
         reads=True,
     )

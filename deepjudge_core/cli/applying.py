@@ -11,6 +11,7 @@ from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.suites.settings import SuiteSettings
+from deepjudge_core.text import is_url
 from deepjudge_core.weights.reading import lora
 
 _NAMED = 3  # files in a message
@@ -31,7 +32,7 @@ def options_of_each(
         adapters: The installed ones.
         ancestor: What the victim was made from, which may be a LoRA, too.
     """
-    each = [_taken(Path(file), options, adapters) for file in files]
+    each = [_taken(file, options, adapters) for file in files]
     for name, value in options.items():
         of_ancestor = name == "base" and ancestor is not None and lora.is_lora(ancestor)
         if not of_ancestor and not any(name in taken for taken in each):
@@ -69,7 +70,7 @@ def check_options(subjects: Iterable[Subject], adapters: Adapters) -> None:
     files: dict[str, list[str]] = {}
     for subject in subjects:
         if isinstance(subject, ModelFile):
-            for name in subject.options.keys() - _taken(Path(subject.path), subject.options, adapters).keys():
+            for name in subject.options.keys() - _taken(subject.name, subject.options, adapters).keys():
                 files.setdefault(name, []).append(subject.name)
     for name, named in files.items():
         some = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if named[_NAMED:] else "")
@@ -77,11 +78,17 @@ def check_options(subjects: Iterable[Subject], adapters: Adapters) -> None:
         raise UsageError(f"--{name}: expected {kind}, found {some}; leave --{name} out", code="conflict")
 
 
-def _taken(path: Path, options: Mapping[str, Any], adapters: Adapters) -> dict[str, Any]:
-    if not options or storage.is_own(path):
+def takes(file: str, name: str, adapters: Adapters) -> bool:
+    """Whether a model is opened with an option of this name."""
+    return name in _taken(file, {name: None}, adapters)
+
+
+def _taken(file: str, options: Mapping[str, Any], adapters: Adapters) -> dict[str, Any]:
+    path = Path(file)
+    if not options or (not is_url(file) and storage.is_own(path)):
         return {}
     try:
-        adapter = adapters.of_file(path, str(path))
+        adapter = adapters.of_url(file) if is_url(file) else adapters.of_file(path, file)
     except DeepJudgeError:
         return dict(options)
-    return options_taken(path, adapter, options) if path.exists() else dict(options)
+    return options_taken(path, adapter, options) if is_url(file) or path.exists() else dict(options)

@@ -1,10 +1,11 @@
 """What ``deepjudge show`` says of files: documents, folders, inputs and models, each as sheets."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from msgspec import UNSET
 
@@ -17,10 +18,13 @@ from deepjudge_core.cli.plan import Plan
 from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.schemes import Key
+from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular
+from deepjudge_core.fleets.records import Record
+from deepjudge_core.fleets.store import Suited
 from deepjudge_core.judging.calibration import load_controls
-from deepjudge_core.judging.verdict import GROUPS, in_words
+from deepjudge_core.judging.verdict import GROUPS, SAID, PointsTo, in_words
 from deepjudge_core.report.documents import AttackEntry, AuditReport, PowerReport, ShareEntry
 from deepjudge_core.report.pages.marks import matches
 from deepjudge_core.report.pages.wording import SIDES
@@ -32,6 +36,27 @@ from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import recognised
 
 _SHOWN = 20  # names of one kind
+
+
+def of_results(suite: Suited, found: Sequence[Record]) -> Sheet:
+    """What is known of suspects and one suite."""
+    counts = Counter(one.verdict or "not judged" for one in found)
+    facts = {
+        "suite": suite.name,
+        "digest": suite.digest,
+        "verdicts": ", ".join(f"{count} {SAID.get(verdict, verdict)}" for verdict, count in counts.most_common()),
+    }
+    rows: list[tuple[Cell, ...]] = [
+        (one.suspect, said(one), one.ratio, one.q_value, one.reason if one.verdict != "copy" else None) for one in found
+    ]
+    return Sheet(f"victim {suite.victim}", facts, ("suspect", "verdict", "ratio", "q", "reason"), rows)
+
+
+def said(one: Record) -> str:
+    """The verdict of a row, in words."""
+    if one.verdict is None or one.verdict not in SAID:
+        return one.verdict or "not judged"
+    return in_words(Decision(one.verdict), cast(PointsTo | None, one.points_to))
 
 
 def of_suite(suite: Suite) -> Iterator[Sheet]:

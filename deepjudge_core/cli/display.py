@@ -24,7 +24,7 @@ from deepjudge_core.components.registry import Component, Plugin
 from deepjudge_core.components.strata import narrow
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.verdict import SAID, MetricResult, Verdict, open_layers
+from deepjudge_core.judging.verdict import SAID, MetricResult, Verdict, in_words, open_layers
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.progress import Advance, Finished
 from deepjudge_core.suites.keys import names_of
@@ -237,6 +237,12 @@ def show_observation(out: Console, observation: Observation) -> None:
     if observation.model.device:
         say(out, f"device      {observation.model.device}")
     say(out, f"answers     to the suite {observation.suite}")
+    if observation.exchange:
+        ledger = observation.exchange.ledger
+        price = f", at a price of {ledger.price:g}" if ledger.price else ""
+        say(out, f"asked       {ledger.total:,} queries in {len(ledger):,} requests{price}")
+        if observation.exchange.reduction:
+            say(out, f"scores      {observation.exchange.reduction}")
     if observation.model.classes:
         say(out, f"layers      {layers}")
     if observation.weights is not None:
@@ -357,10 +363,18 @@ def _limits(report: AuditOutcome) -> tuple[str, ...]:
     return report.limits if accused else ()
 
 
+def _observed(report: AuditOutcome) -> Iterator[Observation]:
+    yield from report.calibration.controls
+    yield from (result.observation for result in report.suspects if result.observation)
+
+
 def unconfined(report: AuditOutcome) -> Iterator[str]:
     """What a reader should know who was told that strangers' models are confined: a line for each level below."""
+    # What answers elsewhere runs nothing here.
+    away = {one.model.digest for one in _observed(report) if one.exchange}
     results = [result.model for result in report.suspects if result.model]
-    models = [report.suite.victim.model, *(c.model for c in report.calibration.controls), *results]
+    controls = [control.model for control in report.calibration.controls]
+    models = [one for one in (report.suite.victim.model, *controls, *results) if one.digest not in away]
     for level in (Isolation.NO_OPEN, Isolation.PROCESS, Isolation.NONE):
         count = sum(model.isolation is level for model in models)
         if count:
@@ -430,6 +444,10 @@ def _remarks(results: Iterable[SuspectResult], few: bool) -> Iterator[tuple[str,
         if result.observation and not (few and _is_quiet(result)):
             yield from ((result.path, note) for note in result.observation.notes)
         verdict = result.verdict
+        if result.drawn:
+            drawn = in_words(result.drawn.decision, result.drawn.points_to)
+            because = f": {result.drawn.reason}" if result.drawn.reason else ""
+            yield result.path, f"by the drawn cases alone: {drawn}{because}"
         unsteady = result.observation.unsteady if result.observation else None
         if unsteady and not (verdict and unsteady in (verdict.reason or "")):
             yield result.path, unsteady

@@ -13,14 +13,16 @@ from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, NO_COPY
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.report.documents import AuditReport
+from deepjudge_core.report.pages.any import Seal
 
 
-def seal(session: BundleSession, report: AuditReport, folder: Path, out: Console) -> None:
-    """Seal a bundle with its report, and say where it is."""
-    session.finish(report)
+def seal(session: BundleSession, report: AuditReport, folder: Path, out: Console) -> Seal:
+    """Seal a bundle with its report, and say where it is; what pages say of it."""
+    sealed = session.finish(report)
     if not session.settings.observations:
         display.say(out, f"withheld: {withheld_folder(folder)}: test cases and answers, for you to keep")
     display.say(out, f"report: {folder / REPORT}")
+    return sealed
 
 
 def show_page(folder: Path, out: Console) -> None:
@@ -47,7 +49,9 @@ def status_of(report: AuditOutcome, *, strict: bool = False) -> int:
     """
     decisions = {result.decision for result in report.suspects}
     failed = Decision.FAILED in decisions or any(r.errors for r in report.suspects) or has_failed(report.calibration)
-    skipped = any(one.code != "part-of-model" for one in report.skipped)
+    # What fits another suite is no matter of this one.
+    missed = (one for one in report.skipped if one.code != "other-inputs" or one.unjudged)
+    skipped = any(one.code != "part-of-model" for one in missed)
     if strict and (failed or skipped):
         return FAILED
     if Decision.COPY in decisions:

@@ -14,6 +14,7 @@ from deepjudge_core.report import model_card, sarif, spreadsheet
 from deepjudge_core.report.documents import AUDIT, POWER, AnyReport
 from deepjudge_core.report.html import render_html
 from deepjudge_core.report.markdown import render_markdown
+from deepjudge_core.report.pages.any import Seal
 from deepjudge_core.report.pdf import check_pdf, render_pdf
 from deepjudge_core.report.settings import ReportSettings
 
@@ -24,19 +25,21 @@ class Export:
 
     Attributes:
         render: The report as a file's bytes.
+        page: Whether it is the page, which also names the bundle that it belongs to.
         of: Schemas of the reports that can be written so.
         check: Raises :class:`~deepjudge_core.errors.DeepJudgeError` where it cannot be made here at all.
     """
 
     render: Callable[..., bytes]
+    page: bool = False
     of: tuple[str, ...] = (AUDIT, POWER)
     check: Callable[[], object] = lambda: None
 
 
 EXPORTS: Mapping[str, Export] = {
-    "html": Export(render_html),
-    "markdown": Export(render_markdown),
-    "pdf": Export(render_pdf, check=check_pdf),
+    "html": Export(render_html, page=True),
+    "markdown": Export(render_markdown, page=True),
+    "pdf": Export(render_pdf, page=True, check=check_pdf),
     "sarif": Export(sarif.render, of=(AUDIT,)),
     "model_card": Export(model_card.render, of=(AUDIT,)),
     "csv": Export(spreadsheet.render, of=(AUDIT,)),
@@ -110,12 +113,19 @@ def _expect_file(path: Path) -> None:
         raise UsageError(f"{path}: expected a file to write the report to, found {kind}", code="cannot-write")
 
 
-def write(files: Mapping[str, Path], report: AnyReport, out: Console) -> None:
+def write(files: Mapping[str, Path], report: AnyReport, out: Console, seal: Seal | None = None) -> None:
     """Write a report in the forms that were asked for, and say where.
+
+    Args:
+        files: The form to its file.
+        report: The report.
+        out: Where it is said.
+        seal: The bundle that holds the report; None if there is none.
 
     Raises:
         DeepJudgeError: When one cannot be made or written.
     """
     for name, path in files.items():
-        storage.write_bytes(path, EXPORTS[name].render(report))
+        export = EXPORTS[name]
+        storage.write_bytes(path, export.render(report, seal) if export.page else export.render(report))
         display.say(out, f"{name.replace('_', ' ')}: {path}")

@@ -20,6 +20,7 @@ from deepjudge_core.cli.commands.calibrate import CalibrateCommand
 from deepjudge_core.cli.commands.commit import CommitCommand
 from deepjudge_core.cli.commands.compare import CompareCommand
 from deepjudge_core.cli.commands.embed import EmbedCommand
+from deepjudge_core.cli.commands.fleet import FleetCommand
 from deepjudge_core.cli.commands.init import InitCommand
 from deepjudge_core.cli.commands.judge import JudgeCommand
 from deepjudge_core.cli.commands.key import KeyCommand
@@ -47,6 +48,7 @@ COMMANDS: tuple[type[Command], ...] = (
     ObserveCommand,
     CalibrateCommand,
     JudgeCommand,
+    FleetCommand,
     AuditCommand,
     CommitCommand,
     VerifyCommand,

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from annotated_types import Ge
+
 from deepjudge_core.settings import Distinct, setting
 
 Order = Literal["similarity", "name", "given"]
@@ -79,3 +81,88 @@ class ManySettings:
         group="suspect",
         key="strict",
     )
+
+    @property
+    def most(self) -> int | None:
+        """How many suspects the table has at most; None for all."""
+        return None
+
+
+@dataclass(frozen=True)
+class ListSettings:
+    """Which results of a fleet are shown, and where else they go.
+
+    Attributes:
+        only: Verdicts; none for all.
+        victim: A part of the name of the victim, or of its suite.
+        sort: Their order.
+        csv: A file for them.
+        parquet: Another one.
+    """
+
+    only: Annotated[tuple[Literal["copy", "inconclusive", "independent", "failed", "skipped"], ...], Distinct()] = (
+        setting(
+            "of a fleet's results, those with these verdicts: copy, inconclusive, independent, failed, skipped",
+            "--only",
+            default=(),
+            group="suspect",
+            metavar="VERDICT,...",
+            usual="all",
+        )
+    )
+    victim: str | None = setting(
+        "of a fleet's results, those of the victims with this in their name or their suite's",
+        "--victim",
+        default=None,
+        group="suspect",
+        metavar="TEXT",
+    )
+    sort: Order = setting(
+        "order of a fleet's results: most similar to the victim first, by name, or as stored",
+        "--sort",
+        default="similarity",
+        group="suspect",
+    )
+    csv: Path | None = setting(
+        "write a fleet's results as a table for spreadsheets",
+        "--csv",
+        default=None,
+        group="report",
+        metavar="FILE",
+        writes=True,
+    )
+    parquet: Path | None = setting(
+        "write a fleet's results as Apache Parquet; needs the extra parquet",
+        "--parquet",
+        default=None,
+        group="report",
+        metavar="FILE",
+        writes=True,
+    )
+
+    @property
+    def said(self) -> bool:
+        """Whether anything was said of results."""
+        return self != ListSettings()
+
+
+@dataclass(frozen=True)
+class TopSettings(ManySettings):
+    """The same of suspects that may be thousands.
+
+    Attributes:
+        top: How many are shown of each victim.
+    """
+
+    top: Annotated[int, Ge(0)] = setting(
+        "show so many suspects of each victim, after --only; 0 means all, and reports contain all",
+        "--top",
+        default=20,
+        group="suspect",
+        metavar="N",
+    )
+
+    @property
+    def most(self) -> int | None:
+        """See the base."""
+        return self.top or None

@@ -93,8 +93,10 @@ def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
     unclear = [result for result in outcome.suspects if result.decision is Decision.INCONCLUSIVE]
     explained = [result for result in unclear if _has_the_order(result)]
     if not known and (explained or any(result.points_to == "descent" for result in outcome.suspects)):
-        yield "next: if your model was made from another one, such as a public base model, name it with --ancestor:"
-        yield "  what a suspect has in common with that one, too, then accuses nobody"
+        yield (
+            "next: if your model was made from another one, such as a public base model, name it with --ancestor: what "
+            "a suspect has in common with that one, too, then accuses nobody"
+        )
         yield f"    {_line([*words, '--ancestor', _ANCESTOR])}"
     siblings = outcome.calibration.strata.count("common-ancestor")
     if known and explained and siblings < LEAST_CONTROLS:
@@ -102,8 +104,10 @@ def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
         yield f"    {_line([*words, *_SIBLING_CONTROLS])}"
     open_to_controls = [one for one in unclear if one not in explained and _measured(one)]
     if open_to_controls and len(outcome.calibration.controls) < LEAST_CONTROLS:
-        yield f"next: with at least {LEAST_CONTROLS} controls, which are independent models of the same kind, distances"
-        yield "  are judged, too: they find weights whose neurons were put into another order"
+        yield (
+            f"next: give at least {LEAST_CONTROLS} controls, independent models of the same kind: distances are then "
+            "judged, too, and find weights whose neurons were put into another order"
+        )
         yield f"    {_line([*words, '--controls', _CONTROLS])}"
     if not all(map(_measured, unclear)):
         yield "next: weights of another shape cannot be compared; answers and layers can, if both are classifiers"

@@ -5,17 +5,24 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from deepjudge_core.auditing.outcome import AuditOutcome
 from deepjudge_core.auditing.session import Listener, QueryEvent, Session
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.bundle import BundleWriter
 from deepjudge_core.bundles.commitment import Commitment, CommitmentError, Terms, check_terms, load_commitment
+from deepjudge_core.bundles.manifest import MANIFEST, RUNS
+from deepjudge_core.bundles.register import add_run, read_register, run_of
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.bundles.signing import load_signer
 from deepjudge_core.bundles.timestamp import load_response
-from deepjudge_core.errors import UsageError
+from deepjudge_core.bundles.victim import VictimCommitment, load_victim
+from deepjudge_core.cli import display
+from deepjudge_core.errors import FileFormatError, UsageError
+from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.report.documents import AuditReport
+from deepjudge_core.report.pages.any import Seal
 from deepjudge_core.suites.suite import Suite
 
 _MADE_ANEW = (
@@ -40,6 +47,48 @@ def committed(settings: BundleSettings) -> tuple[Commitment | None, bytes | None
     return commitment, load_response(settings.tsa_response, commitment.data) if settings.tsa_response else None
 
 
+def committed_victim(settings: BundleSettings) -> tuple[VictimCommitment | None, bytes | None]:
+    """The commitment to the victim, and the response that stamps it.
+
+    Raises:
+        DeepJudgeError: When they cannot be read, or do not belong together.
+    """
+    response = settings.victim_tsa_response
+    if settings.victim_commitment is None:
+        if response is not None:
+            text = f"{response}: expected also the commitment to the victim that it time-stamps, found none"
+            raise UsageError(text, code="missing-value")
+        return None, None
+    victim = load_victim(settings.victim_commitment)
+    return victim, load_response(response, victim.data) if response else None
+
+
+def register(suite: Suite, calibration: Calibration | None, judge: Judge, outcome: AuditOutcome, path: Path) -> bytes:
+    """Add a run to the register of its suite; where that cannot be written, one of this run alone.
+
+    Args:
+        suite: The suite.
+        calibration: The controls.
+        judge: By what was judged.
+        outcome: What came of the suspects.
+        path: Where the register is.
+
+    Raises:
+        FileFormatError: When the register is damaged.
+    """
+    settings = plain(Terms.of(suite.digest, calibration, judge))
+    decided = [(one.model.digest if one.model else None, str(one.decision), one.points_to) for one in outcome.suspects]
+    try:
+        if (path.parent / MANIFEST).is_file():  # to a bundle nothing is added
+            return run_of(suite.digest, decided, settings, read_register(path.parent / RUNS))
+        return add_run(path, suite.digest, decided, settings)
+    except FileFormatError as error:
+        if error.code != "cannot-write":
+            raise
+        display.warn(f"this run was not registered: {error}")
+        return run_of(suite.digest, decided, settings, b"")
+
+
 class BundleSession(Listener):
     """Writes what comes of an audit as a bundle, and keeps it to what was committed to.
 
@@ -55,7 +104,10 @@ class BundleSession(Listener):
         self._plugins, self._reused = session.registry.plugins, False
         commitment, stamp = committed(settings)
         signer = load_signer(settings.key) if settings.key else None
+        self._victim, victim_stamp = committed_victim(settings)
         self._committed = commitment.terms if commitment else None
+        self._suspects = commitment.suspects if commitment else None
+        self.register: bytes | None = None
         self._terms = Terms.of("", None, judge)
         if self._committed:
             # What is not made yet is taken to be what was promised.
@@ -66,7 +118,13 @@ class BundleSession(Listener):
             check_terms(self._committed, promised)
             self._terms = promised
         self._writer = BundleWriter(
-            folder, withhold=not settings.observations, commitment=commitment, stamp=stamp, signer=signer
+            folder,
+            withhold=not settings.observations,
+            commitment=commitment,
+            stamp=stamp,
+            victim=self._victim,
+            victim_stamp=victim_stamp,
+            signer=signer,
         )
 
     def spare(self, subjects: Iterable[Subject]) -> None:
@@ -98,6 +156,10 @@ class BundleSession(Listener):
 
     def on_answer(self, event: QueryEvent) -> None:
         """Keep what was answered."""
+        answered = event.observation.model.digest if event.observation else None
+        if event.role == "suspect" and self._suspects is not None and answered not in (None, *self._suspects):
+            expected = f"{len(self._suspects)} suspects"
+            raise CommitmentError((f"suspects: committed to {expected}, found another, {event.name} ({answered})",))
         self._writer.add_answer(event)
 
     def on_calibration(self, calibration: Calibration) -> None:
@@ -107,6 +169,12 @@ class BundleSession(Listener):
     def keep_suite(self, suite: Suite, *, stored: bool = False) -> None:
         """Keep the suite."""
         self._found(stored, suite=suite.digest)
+        mistakes = tuple(self._victim.terms.mistakes(suite)) if self._victim else ()
+        if suite.challenge and (self._victim is None or self._victim.digest != suite.challenge.commitment):
+            wanted = suite.challenge.commitment
+            mistakes += (f"victim: expected the commitment {wanted} of the suite's challenge, found another",)
+        if mistakes:
+            raise CommitmentError(mistakes)
         self._writer.add_suite(suite, stored=stored)
 
     def keep_calibration(self, calibration: Calibration, *, stored: bool = False) -> None:
@@ -118,9 +186,9 @@ class BundleSession(Listener):
         """A report that says since when its keys have been fixed, where a time-stamp tells."""
         return self._writer.dated(report)
 
-    def finish(self, report: AuditReport) -> None:
-        """Keep the report, and seal the bundle."""
-        self._writer.finish(report, self._terms, self._plugins)
+    def finish(self, report: AuditReport) -> Seal:
+        """Keep the report, and seal the bundle; what pages say of it."""
+        return self._writer.finish(report, self._terms, self._plugins, self.register)
 
     def _found(self, stored: bool, **digests: str | None) -> None:
         self._terms = replace(self._terms, **digests)

@@ -23,9 +23,10 @@ from deepjudge_core.sandbox.scratch import sweep
 from deepjudge_core.suites.inputs import Inputs, Offered
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.suites.settings import ArraySettings, InputSettings
+from deepjudge_core.text import is_url
 from deepjudge_core.weights.reading.folder import described_by
 
-MODELS = "a model file; a folder or a quoted glob means all models in it"
+MODELS = "a model file, or the URL of a model behind an API; a folder or a quoted glob means all models in it"
 _OBSERVATION = ".safetensors"
 
 
@@ -101,7 +102,9 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
     found, empty = Found(), list[tuple[str, str]]()
     for name in names:
         path = Path(name)
-        if path.is_dir() and not adapters.reads(path):
+        if is_url(name):
+            here = Found((name,))
+        elif path.is_dir() and not adapters.reads(path):
             here = look_into(path, adapters, recursive=recursive)
         elif not path.exists() and glob.has_magic(name):
             matches = sorted(glob.glob(name))  # noqa: PTH207

@@ -16,8 +16,9 @@ STATUSES: Mapping[int, str] = {
 """Each status, and what it says: the end of the help and a table of the documentation are made of this."""
 
 VERIFIED: Mapping[int, str] = {
-    NO_COPY: "nobody changed the bundle, whatever its verdicts are",
+    NO_COPY: "the bundle is verified: nobody changed it, and its verdicts, whatever they are, follow from its answers",
     USAGE: "the command line is wrong",
+    INCONCLUSIVE: "nothing is wrong, but something could not be checked",
     FAILED: "the bundle is not verified",
 }
 """The same of the check of a bundle."""

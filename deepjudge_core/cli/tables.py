@@ -33,6 +33,8 @@ _MARKS = {
     "-": "not measured",
 }
 _PLURALS: dict[str, str] = {Decision.COPY: "copies"}
+# What is not called a copy without saying what else it may be.
+_OTHERWISE = {"descent": "or same initialisation", "data": "or trained on the same data"}
 _RATIO = "ratio: the value as a share of the threshold, median of the nearer group of metrics; copies have at most 1"
 
 
@@ -74,7 +76,7 @@ def in_order(results: Sequence[SuspectResult], many: ManySettings) -> list[Suspe
         ordered = [results[place] for place in ranked(results)]
     elif many.sort == "name":
         ordered.sort(key=lambda result: result.path)
-    return [result for result in ordered if not many.only or result.decision in many.only]
+    return [result for result in ordered if not many.only or result.decision in many.only][: many.most]
 
 
 def counts(report: AuditOutcome, many: ManySettings) -> str:
@@ -82,15 +84,17 @@ def counts(report: AuditOutcome, many: ManySettings) -> str:
     decisions = [result.decision for result in report.suspects]
     parts = []
     for decision in SAID:
-        count, more = decisions.count(Decision(decision)), ""
-        if decision == Decision.COPY and (shared := sum(one.points_to == "descent" for one in report.suspects)):
-            # What may have no more than the victim's first weights is not called a copy without saying so.
-            count, more = count - shared, f"{shared} {_noun(decision, shared)} or same initialisation"
+        count, more = decisions.count(Decision(decision)), list[str]()
+        for otherwise, words in _OTHERWISE.items() if decision == Decision.COPY else ():
+            if shared := sum(one.points_to == otherwise for one in report.suspects):
+                count -= shared
+                more += [f"{shared} {_noun(decision, shared)} {words}"]
         parts += [f"{count} {_noun(decision, count)}"] if count else []
-        parts += [more] if more else []
+        parts += more
     parts += [f"{counted(len(report.skipped), 'file')} skipped"] if report.skipped else []
     hidden = len(decisions) - len(in_order(report.suspects, many))
-    left = f" (--only leaves {hidden} out above)" if hidden else ""
+    why = " and ".join(["--only"] * bool(many.only) + ["--top"] * bool(many.most))
+    left = f" ({why} {'leaves' if many.only and many.most is None else 'leave'} {hidden} out above)" if hidden else ""
     return f"{counted(len(decisions), 'suspect')}: {', '.join(parts)}{left}"
 
 

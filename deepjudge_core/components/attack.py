@@ -52,10 +52,7 @@ class Loot:
     @property
     def spatial(self) -> tuple[int, int] | None:
         """Axes of height and width, counted from that of the rows; None for inputs that are no images."""
-        spec = self.architecture.input
-        if len(spec.shape) != 3 or spec.layout is None:
-            return None
-        return (2, 3) if spec.layout == "channels_first" else (1, 2)
+        return self.architecture.input.spatial
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
 """What plugins hand over: adapters, generators, metrics and rules, and the values that pass between them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
 
 from deepjudge_core.components.values import Answers, Cases, CaseSet, Chance, Group, Judgement
 from deepjudge_core.errors import PluginError
 from deepjudge_core.models.adapters import Extra
 from deepjudge_core.models.model import Access, Model
 from deepjudge_core.text import is_utf8
+from deepjudge_core.types import Array
 from deepjudge_core.weights.values import StoredWeights
 
 Subject = CaseSet | Literal["cases", "weights", "ancestry", "keys"]
@@ -87,6 +90,9 @@ class Adapter:
             that it accepts, with the options of ``open`` that it has a parameter for. It runs nothing, and imports no
             framework unless the format cannot be read without one. None if the adapter reads none.
         extra: The framework, if it may be missing, so that this is said before any model is opened.
+        remote: Whether its models answer elsewhere: it opens URLs, and files that only say where. Nothing of such a
+            model runs here, so it is opened in this process; a worker has no network. The author of such a file decides
+            who gets the inputs and which secrets, so it is opened only if it is named, and never as one of a folder.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Adapter:
     general: bool = False
     conversion: Callable[[Path], str | None] | None = None
     weights: Callable[..., StoredWeights] | None = None
+    remote: bool = False
 
     def __post_init__(self) -> None:
         # A text instead of a tuple would claim every file that ends with one of its letters.
@@ -144,6 +151,37 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Within:
+    """How far cases may be from their seeds, so that others can check it without the victim.
+
+    Attributes:
+        limit: ``limit(options) -> float``, of all options as they are recorded: the greatest distance, as a share of
+            the input range, or of the places of an input.
+        places: Whether the distance is the share of the places that were changed, of which one always may be; by
+            default it is the greatest change of a place (L-inf).
+    """
+
+    limit: Callable[[Mapping[str, Any]], float]
+    places: bool = False
+
+    def distances(self, cases: Array, seeds: Array, span: float | Array) -> Array:
+        """``(n,)`` distances of cases ``(n, *shape)`` from their seeds.
+
+        Args:
+            cases: The cases.
+            seeds: Of each case its seed.
+            span: Width of the input range, or of that of each place.
+        """
+        changes = (np.abs(cases.astype(np.float64) - seeds) / span).reshape(len(cases), -1)
+        if not self.places:
+            greatest: Array = changes.max(axis=1, initial=0.0)
+            return greatest
+        changed = (changes > 0).sum(axis=1)
+        shares: Array = np.where(changed > 1, changed / changes.shape[1], 0.0)
+        return shares
+
+
+@dataclass(frozen=True)
 class Generator:
     """Makes test cases by running the victim.
 
@@ -153,12 +191,16 @@ class Generator:
             ``adversarial`` cases and ``mistakes`` that the victim misclassifies.
         needs: What it asks of the victim: an :class:`Access`.
         generate: ``generate(task, **options) -> Cases``; options are its keyword-only parameters with defaults.
+        within: How far its cases may be from their seeds; None if nothing limits that.
+        each_seed: Whether it makes exactly one case of each seed.
     """
 
     name: str
     makes: GeneratedSet
     needs: Access
     generate: Callable[..., Cases]
+    within: Within | None = None
+    each_seed: bool = False
 
     def __post_init__(self) -> None:
         expect_one_of(self.name, "makes", self.makes, get_args(GeneratedSet))

@@ -12,8 +12,9 @@ from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.files import digests, storage
 from deepjudge_core.models.layouts import shapes_of
-from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, complete
+from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, Origin, complete
 from deepjudge_core.models.network import Network
+from deepjudge_core.text import is_url
 
 _FORMERLY = {"output_name": "output"}
 
@@ -29,9 +30,10 @@ def open_model(
     """Open a model.
 
     Args:
-        source: A path, or a live object that an installed adapter accepts: a ``torch.nn.Module``, a ``keras.Model``, an
-            estimator of scikit-learn, or any function from ``(n, *input_shape)`` to ``(n, classes)`` scores or
-            probabilities. What is a :class:`~deepjudge_core.models.model.Model` already is returned as it is.
+        source: A path, the URL of a model behind an API, or a live object that an installed adapter accepts: a
+            ``torch.nn.Module``, a ``keras.Model``, an estimator of scikit-learn, or any function from
+            ``(n, *input_shape)`` to ``(n, classes)`` scores or probabilities. What is a
+            :class:`~deepjudge_core.models.model.Model` already is returned as it is.
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         adapter: Name of the adapter; by default the one that reads or accepts the source.
@@ -49,6 +51,8 @@ def open_model(
         return complete(source)
     with progress.task(f"opening {label}", 1):
         opened = open_by(chosen, source, label, expected, options)
+        if isinstance(opened, BatchedModel):
+            opened.origin = Origin(source, chosen.name, options)
         if isinstance(source, Path) and isinstance(opened, BatchedModel):
             opened.files = _files(source, chosen, opened.digest)
         return opened
@@ -174,6 +178,9 @@ def resolve(source: Any, adapters: Adapters, adapter: str | None = None) -> tupl
         if chosen is None and not isinstance(source, Classifier):
             raise adapters.refuse(label)
         return source, label, chosen
+    if is_url(source):
+        chosen = adapters.of_url(str(source)) if adapter is None else adapters[adapter]
+        return str(source), str(source), chosen
     path, label = Path(source), str(source)
     if not path.exists():
         raise ModelError(f"{label}: no such file", code="not-a-file")

@@ -19,6 +19,7 @@ from deepjudge_core.components.schemes import Scheme
 from deepjudge_core.errors import DeepJudgeError, PluginError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.models.model import Classifier
+from deepjudge_core.text import is_url
 
 T = TypeVar("T", Adapter, Generator, Metric, Rule, Attack, Scheme)
 Component = Adapter | Generator | Metric | Rule | Attack | Scheme
@@ -250,13 +251,28 @@ class Adapters(Catalogue[Adapter]):
     def reads(self, path: Path) -> bool:
         """Whether a path is one model: by its name, by what is in it or, for a folder, by files in it that say so.
 
-        A file of this tool is none, though weights may have its suffix.
+        A file of this tool is none, though weights may have its suffix; nor is one that only says where a model is.
         """
         return any(
             _is_marked(path, adapter)
             or ((_is_named(path, adapter.suffixes) or _is_taken(path, adapter)) and not storage.is_own(path))
             for adapter in self.claimed()
+            if not adapter.remote
         )
+
+    def is_remote(self, source: str | Path) -> bool:
+        """Whether this is a URL, or a file that only says where a model answers."""
+        if is_url(source):
+            return True
+        return any(_is_named(Path(source), one.suffixes) for one in self.claimed() if one.remote)
+
+    def of_url(self, url: str) -> Adapter:
+        """The adapter that asks a model at an address.
+
+        Raises:
+            UsageError, PluginError: When there is none, or more than one.
+        """
+        return self._only(url, [adapter for adapter in self.claimed() if adapter.remote])
 
     def in_folder(self, folder: Path) -> list[Path]:
         """The models in a folder, sorted; not the files that one of them says hold its weights."""
@@ -304,7 +320,7 @@ class Adapters(Catalogue[Adapter]):
     @property
     def usual_suffixes(self) -> tuple[str, ...]:
         """The first file name endings of each adapter: enough to show what a model's file looks like."""
-        first = (suffix for adapter in self.claimed() for suffix in adapter.suffixes[:_USUAL])
+        first = (suffix for one in self.claimed() if not one.remote for suffix in one.suffixes[:_USUAL])
         return tuple(dict.fromkeys(first))
 
     def refuse(self, label: str, path: Path | None = None) -> UsageError:
@@ -386,11 +402,18 @@ def load_registry(extra: Mapping[str, object] | None = None) -> Registry:
             over has named them: their metrics are taken by default, as those of this distribution.
     """
     plugins: list[Plugin] = []
+    distributions: dict[int, tuple[str, str]] = {}
     for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: (e.name, e.value)):
-        dist = point.dist
-        distribution = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
-        foreign = dist is None or dist.name != hookspecs.PROJECT
-        plugins.append(replace(_load(point, distribution), foreign=foreign))
+        name: str | None = None
+        distribution = "an unknown distribution"
+        if point.dist:
+            # Its metadata are parsed anew each time that they are asked for, which takes most of the time here.
+            if id(point.dist) not in distributions:
+                metadata = point.dist.metadata
+                distributions[id(point.dist)] = metadata["Name"], metadata["Version"]
+            name, version = distributions[id(point.dist)]
+            distribution = f"{name} {version}"
+        plugins.append(replace(_load(point, distribution), foreign=name != hookspecs.PROJECT))
     for name, plugin in (extra or {}).items():
         plugins.append(_collect(name, "this program", plugin))
     return Registry(tuple(plugins))

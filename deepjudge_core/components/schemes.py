@@ -315,11 +315,6 @@ class KeyTask:
         return Key(scheme, dict(options), self.nonce, victim.digest, shape, victim.classes, **parts).completed()
 
 
-def _sum(array: Array) -> list[Any]:
-    data = np.ascontiguousarray(array).tobytes()
-    return [str(array.dtype), list(array.shape), hashlib.sha256(data).hexdigest()]
-
-
 At = Callable[[Array], Array]
 """Maps a tap's outputs ``(rows, neurons)`` on the rows of a :class:`Teaching` to a loss' derivative, same shape."""
 
@@ -350,7 +345,7 @@ class Teaching:
     Attributes:
         inputs: ``(n, *shape)`` float32 that are mixed among the owner's; None if none are.
         labels: ``(n,)`` int64, or ``(n, classes)`` probabilities: what the network is to answer.
-        rows: How many of them each batch has.
+        rows: How many of them each batch has; at most an eighth of it, but 8, unless ``pick`` chooses them.
         pick: Chooses the rows of a batch, ``(rows,)`` places; by default at random.
         at: Tap to the derivative of a further loss at its outputs on the rows of the batch.
         pull: Maps the matrices, by place, ``(outputs, inputs)``, to the gradients of a loss of the weights, same shape.
@@ -358,7 +353,7 @@ class Teaching:
 
     inputs: Array | None = None
     labels: Array | None = None
-    rows: int = 8
+    rows: int = 16
     pick: Callable[[np.random.Generator], Array] | None = None
     at: Mapping[str, At] = field(default_factory=dict)
     pull: Callable[[Mapping[int, Array]], Mapping[int, Array]] | None = None

@@ -13,9 +13,11 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import digested, resolve
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
+from deepjudge_core.files.digests import FileDigests
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.model import Access, InputSpec
+from deepjudge_core.models.model import Access, BatchedModel, InputSpec, Model
 from deepjudge_core.models.sketcher import StoredSketcher
+from deepjudge_core.weights.reading import lora
 from deepjudge_core.weights.values import StoredWeights
 
 
@@ -31,17 +33,24 @@ def open_weights(
     """Open the weights of a file, a folder or a live model in this process, until the context ends. Nothing is run.
 
     Args:
-        source: A path, or a live object of a framework.
+        source: A path, a live object of a framework, or a model that was opened from one.
         registry: Where the adapters are; by default every installed one.
         adapter: Name of the adapter; by default the one that reads the file.
         options: Of the adapter's ``weights``.
 
     Raises:
-        ModelError: When they cannot be read.
+        ModelError: When they cannot be read, or the file of an open model is another one by now.
         UsageError: When no installed adapter, or more than one, reads it.
     """
-    adapters = (registry or load_registry()).adapters
+    adapters, model = (registry or load_registry()).adapters, None
+    if isinstance(source, BatchedModel) and source.origin is not None:
+        shape = source.input.shape
+        known = {} if None in shape else {"input_shape": shape}
+        model, options = source, {**known, **source.origin.options, **options}
+        source, adapter = source.origin.source, source.origin.adapter
     path, label, chosen = resolve(source, adapters, adapter)
+    if isinstance(named := model or path, Model):
+        label = named.name
     if chosen is None or chosen.weights is None:
         if not isinstance(path, Path):
             raise ModelError(
@@ -55,13 +64,35 @@ def open_weights(
     try:
         info = info_of_weights(label, chosen.name)
         if isinstance(path, Path):
-            found = digested(path, chosen)
+            found = digested_with_base(path, chosen, lora.base_of(path, options.get("base"), label), adapters)
+            if model and model.files not in ({}, found.files):
+                raise ModelError(
+                    f"{label}: expected the file as it was when it was opened, found that it changed; open it again",
+                    code="not-a-file",
+                )
             info = replace(info, digest=found.digest, files=found.files)
         else:
             info = replace(info, digest=_digest(weights))
         yield StoredSketcher(info, weights)
     finally:
         weights.close()
+
+
+def digested_with_base(path: Path, adapter: Adapter, base: Path | None, adapters: Adapters) -> FileDigests:
+    """The digests of a model's files, and of those of the model that it changes.
+
+    Args:
+        path: The model.
+        adapter: The one that reads it.
+        base: What it changes; None for nothing.
+        adapters: The installed ones.
+
+    Raises:
+        OSError, ModelError: When they cannot be read.
+        UsageError: When no installed adapter, or more than one, reads the base.
+    """
+    own = digested(path, adapter)
+    return own if base is None else own.with_base(digested(base, adapters.of_file(base, str(base))))
 
 
 def _digest(weights: StoredWeights) -> str:

@@ -13,6 +13,8 @@ FileKey = tuple[int, int]
 """What tells files on this system apart, whatever they are called: device and number."""
 ITSELF = "."
 """The name of a file that is the whole model, as OpenSSF Model Signing has it."""
+BASE = "base"
+"""The folder, or the file, of another model whose weights a model changes, such as the base of a LoRA."""
 # What OpenSSF Model Signing leaves out by default: what belongs to a repository and not to the model.
 _IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
 _CHUNK = 2**20
@@ -28,11 +30,18 @@ class FileDigests:
 
     Attributes:
         digest: SHA-256, in hex, of all of them: of a single file's bytes.
-        files: Of each its SHA-256, in hex, by its name in the model's folder; of a single file by :data:`ITSELF`.
+        files: Of each its SHA-256, in hex, by its name in the model's folder; of a single file by :data:`ITSELF`. Those
+            of its base, if it has one, as if they were in its folder :data:`BASE`.
     """
 
     digest: str
     files: Mapping[str, str]
+
+    def with_base(self, base: "FileDigests") -> "FileDigests":
+        """Of a model that changes another one: on another base it is another model."""
+        digest = hashlib.sha256(bytes.fromhex(self.digest) + bytes.fromhex(base.digest)).hexdigest()
+        theirs = {BASE if name == ITSELF else f"{BASE}/{name}": content for name, content in base.files.items()}
+        return FileDigests(digest, {**self.files, **theirs})
 
 
 def of_file(path: Path, beside: Iterable[Path] = (), stopped: Callable[[], bool] = _never) -> FileDigests:

@@ -119,7 +119,7 @@ def parse_json(text: bytes | str, deepest: int = _DEEPEST) -> Any:
     if sum(map(text.count, ",[{")) > _MOST_VALUES:
         raise ValueError(f"more than {_MOST_VALUES} values")
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+        value = json.loads(text, object_pairs_hook=once, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise ValueError("arrays nested without end") from None
     if not is_shallow(value, deepest):
@@ -144,7 +144,12 @@ def _parts(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose keys are all different; to be used as ``object_pairs_hook``.
+
+    Raises:
+        ValueError: When one is there twice.
+    """
     entries = dict(pairs)
     if len(entries) < len(pairs):
         raise ValueError("the same key twice in one object")

@@ -168,6 +168,16 @@ def is_own(path: Path) -> bool:
         return False
 
 
+def kind_of(path: Path) -> str | None:
+    """What kind of this tool's files a file says it is, such as "suite"; None for none, and where it cannot be read."""
+    try:
+        text = _text(path, "a deepjudge file")
+        schema = parse_json(text)["schema"] if text else None
+    except (FileFormatError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return schema.removeprefix(_PREFIX).partition("/")[0] if isinstance(schema, str) else None
+
+
 def is_own_text(path: Path) -> bool:
     """Whether a file is a report, a manifest, a commitment or a log of this tool's: JSON that says so at its start."""
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deepjudge_core.errors import DeepJudgeError
-from deepjudge_core.fleets.work import ONE_THREAD, Result, Task, lost, pack, perform, unpack
+from deepjudge_core.fleets.work import ONE_THREAD, Key, Result, Task, lost, pack, perform, unpack
 from deepjudge_core.naming import current_flags
 from deepjudge_core.suites.suite import Suite, load_suite
 
@@ -62,7 +62,7 @@ class _Pool:
         self._selector = selectors.DefaultSelector()
         self._processes: list[_Process] = []
         self._again: deque[Task] = deque()  # of processes that were lost
-        self._attempts: dict[tuple[str, str, str], int] = {}
+        self._attempts: dict[Key, int] = {}
 
     def __enter__(self) -> "_Pool":
         return self

@@ -2,21 +2,23 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
-from deepjudge_core.files.reading import abandoned
+from deepjudge_core.files.reading import LARGEST_ARRAYS, abandoned, open_regular
 from deepjudge_core.fleets.work import Result, Task
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.suites.observation import Observation, load_observation
+from deepjudge_core.suites.suite import Suite, save_suite
 
 DATABASE = "fleet.sqlite"
 """The rows."""
@@ -33,6 +35,12 @@ CREATE TABLE answers (
     reason TEXT, code TEXT, digest TEXT, isolation TEXT, name TEXT NOT NULL,
     limits TEXT NOT NULL, finished REAL NOT NULL, seconds REAL NOT NULL, worker TEXT NOT NULL,
     PRIMARY KEY (suite, suspect, settings)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE members (
+    suite TEXT NOT NULL, source TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL,
+    suspect TEXT, settings TEXT, reason TEXT, code TEXT,
+    decision TEXT, points_to TEXT, ratio REAL, q_value REAL, said TEXT,
+    PRIMARY KEY (suite, source, place)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE claims (
     suite TEXT NOT NULL, suspect TEXT NOT NULL, settings TEXT NOT NULL, owner TEXT NOT NULL,
@@ -55,7 +63,7 @@ class Row:
         status: Whether it answered.
         reason: Why it did not.
         code: What kind of failure that was.
-        digest: Digest of the observation.
+        digest: SHA-256, in hex, of the file of its answers.
         isolation: The level at which it was kept.
         name: What it was called when it was asked.
         limits: The sandbox's, at which a failure may not be one any more.
@@ -79,10 +87,66 @@ class Row:
     worker: str
 
 
+@dataclass(frozen=True)
+class Suited:
+    """A suite of a store.
+
+    Attributes:
+        digest: Its digest.
+        name: What the user calls it.
+        victim: What the owner calls the model.
+    """
+
+    digest: str
+    name: str
+    victim: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """A suspect of a fleet and one of its suites: whom the user named, and what was made of it at last.
+
+    Attributes:
+        suite: Digest of the suite.
+        source: Where the suspect is: an absolute path.
+        place: Which it is of those that are named by this path, from 0.
+        name: What the user calls it.
+        suspect: SHA-256 of its bytes; None where these could not be read.
+        settings: Digest of how it is opened and asked; None where that is not known.
+        reason: Why it was not asked; None where it was, or is going to be.
+        code: What kind of failure that is.
+        decision: What was said of it when it was last judged; None where it was not yet.
+        points_to: What a copy points to.
+        ratio: How far it is from the victim, as a multiple of the thresholds.
+        q_value: The least false discovery rate at which it would be called a copy.
+        said: Why it failed, is inconclusive or was skipped.
+    """
+
+    suite: str
+    source: str
+    place: int
+    name: str
+    suspect: str | None = None
+    settings: str | None = None
+    reason: str | None = None
+    code: str | None = None
+    decision: str | None = None
+    points_to: str | None = None
+    ratio: float | None = None
+    q_value: float | None = None
+    said: str | None = None
+
+
 _FIND = "SELECT * FROM answers WHERE suite = ? AND suspect = ? AND settings = ?"
 _SAVE = """INSERT OR REPLACE INTO answers VALUES (
     :suite, :suspect, :settings, :status, :reason, :code, :digest, :isolation, :name,
     :limits, :finished, :seconds, :worker)"""
+_ENTER = """INSERT INTO members (suite, source, place, name, suspect, settings, reason, code)
+    VALUES (:suite, :source, :place, :name, :suspect, :settings, :reason, :code)
+    ON CONFLICT DO UPDATE SET name = :name, suspect = :suspect, settings = :settings, reason = :reason, code = :code"""
+_UNDONE = "UPDATE members SET reason = ?, code = ? WHERE suite = ? AND suspect = ? AND settings = ?"
+_JUDGED = """UPDATE members SET decision = :decision, points_to = :points_to, ratio = :ratio, q_value = :q_value,
+    said = :said WHERE suite = :suite AND source = :source AND place = :place"""
 _OWNER = "SELECT owner FROM claims WHERE suite = ? AND suspect = ? AND settings = ?"
 _RELEASE = "DELETE FROM claims WHERE suite = ? AND suspect = ? AND settings = ? AND owner = ?"
 
@@ -144,7 +208,7 @@ class Store:
         try:
             if self._lock >= 0:
                 with contextlib.suppress(FileFormatError):
-                    self._write("DELETE FROM claims WHERE owner = ?", self._owner)
+                    self._write("DELETE FROM claims WHERE owner = ?", [self._owner])
                 self._lock_of(self._owner).unlink(missing_ok=True)
                 os.close(self._lock)
         finally:
@@ -196,6 +260,8 @@ class Store:
         with self._telling(), self._writing():
             if row:
                 self._database.execute(_SAVE, vars(row))
+            else:
+                self._database.execute(_UNDONE, (result.reason, result.code, *task.key))
             self._database.execute(_RELEASE, (*task.key, self._owner))
         return row
 
@@ -223,25 +289,69 @@ class Store:
             FileFormatError: When it is not there, or is not what the row says.
         """
         path = self.answers(row)
-        observation = load_observation(path)
-        if observation.digest != row.digest:
+        with open_regular(path, "stored answers", LARGEST_ARRAYS) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != row.digest:
             raise FileFormatError(
-                f"{path}: expected the answers {str(row.digest)[:12]}, found {observation.digest[:12]}",
+                f"{path}: expected the answers {str(row.digest)[:12]}, found {found[:12]}; remove the file, and the "
+                "next run asks the suspect again",
                 code="damaged-file",
             )
-        return observation
+        return load_observation(path)
+
+    # Suites, and whom the user named.
+
+    def keep_suite(self, suite: Suite, path: Path) -> Suited:
+        """Keep a suite, so that the folder is all that judging needs.
+
+        Args:
+            suite: The suite.
+            path: Its file.
+        """
+        kept = Suited(suite.digest, str(path), suite.victim.model.name)
+        if not self.suite_path(suite.digest).is_file():
+            save_suite(self.suite_path(suite.digest), suite)
+        self._write("INSERT OR REPLACE INTO suites VALUES (:digest, :name, :victim)", vars(kept))
+        return kept
+
+    def suites(self) -> tuple[Suited, ...]:
+        """The suites, by their names."""
+        with self._telling():
+            return tuple(Suited(**dict(one)) for one in self._database.execute("SELECT * FROM suites ORDER BY name"))
+
+    def suite_path(self, digest: str) -> Path:
+        """The file of a suite."""
+        return self.folder / "suites" / f"{digest[:_SHORT]}.safetensors"
+
+    def calibration_path(self, digest: str) -> Path:
+        """The file of a suite's controls."""
+        return self.folder / "calibrations" / f"{digest[:_SHORT]}.safetensors"
+
+    def enter(self, members: Iterable[Member]) -> None:
+        """Say whom the user named, and why some cannot be asked."""
+        self._write_all(_ENTER, map(vars, members))
+
+    def members(self, suite: str) -> list[Member]:
+        """Whom the user named against a suite, by name."""
+        with self._telling():
+            found = self._database.execute("SELECT * FROM members WHERE suite = ? ORDER BY name, place", (suite,))
+            return [Member(**dict(one)) for one in found]
+
+    def judged(self, members: Iterable[Member]) -> None:
+        """Keep what was made of members."""
+        self._write_all(_JUDGED, map(vars, members))
 
     # The database.
 
     def _one(self, statement: str, *values: Any) -> Any:
         return self._database.execute(statement, values).fetchone()
 
-    def _write(self, statement: str, *values: Any) -> None:
+    def _write(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> None:
         with self._telling(), self._writing():
             self._database.execute(statement, values)
 
-    def write_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Write many rows at once, or none."""
+    def _write_all(self, statement: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        # All at once, or none.
         with self._telling(), self._writing():
             self._database.executemany(statement, rows)
 

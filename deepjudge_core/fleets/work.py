@@ -1,5 +1,6 @@
 """The unit of work: one suspect answers one suite. What is asked, and what came of it, are plain data."""
 
+import hashlib
 import os
 import platform
 import time
@@ -28,6 +29,8 @@ from deepjudge_core.version import VERSION
 Status = Literal["answered", "failed", "skipped", "undone"]
 """What came of a task: ``failed`` and ``skipped`` (its inputs do not fit the suite) are the suspect's own and stay so;
 ``undone`` is a matter of that moment or place, so that the next run tries again."""
+Key = tuple[str, str, str]
+"""What tells a task from all others: the digests of suite, suspect and settings."""
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Variables by which each worker computes with one thread, since there are as many workers as cores."""
 # Of errors that say something of this machine, moment or call, and nothing of the suspect.
@@ -65,7 +68,7 @@ class Task:
     version: str = VERSION
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """What tells it from all others."""
         return self.suite, self.suspect, self.settings
 
@@ -79,7 +82,7 @@ class Result:
         status: Whether the suspect answered.
         reason: Why it did not, without its name in front; None where it answered.
         code: What kind of failure that was, as one of :data:`~deepjudge_core.errors.CODES`; None where it answered.
-        digest: Digest of the observation; None where there is none.
+        digest: SHA-256, in hex, of the observation's file; None where there is none.
         observation: The observation's file; None where there is none.
         isolation: The level at which the suspect was kept; None where it did not answer.
         seconds: How long it took.
@@ -127,13 +130,8 @@ def _performed(task: Task, suite: Suite, registry: Registry | None) -> Result:
         return Result(task, "undone", reason, "wrong-file")
     try:
         observation = _asked(task, suite, registry or load_registry())
-        return Result(
-            task,
-            "answered",
-            digest=observation.digest,
-            observation=pack_observation(observation),
-            isolation=str(observation.model.isolation),
-        )
+        file, isolation = pack_observation(observation), str(observation.model.isolation)
+        return Result(task, "answered", digest=hashlib.sha256(file).hexdigest(), observation=file, isolation=isolation)
     except (UsageError, MissingExtraError) as error:  # of the call, and of the worker
         return _failure(task, error, "undone")
     except DeepJudgeError as error:

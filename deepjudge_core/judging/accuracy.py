@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepjudge_core.suites.observation import Observation
-from deepjudge_core.suites.suite import Suite
+from deepjudge_core.suites.suite import Suite, answered
 from deepjudge_core.types import Array
 
 FAR = 0.1
@@ -53,19 +53,23 @@ def accuracy_on_seeds(suite: Suite, observation: Observation) -> Accuracy | None
     """How many of the seeds a model classifies correctly; None where its classes are not the victim's."""
     if observation.probabilities is None:
         return None
-    right = _right(suite, observation.probabilities.argmax(axis=1))
+    suite, observation = answered(suite, observation)
+    right = _right(suite, _labels(observation))
     return Accuracy(int(right.sum()), len(right), suite.label_origin != "inputs")
 
 
 def errs_alike(suite: Suite, observation: Observation) -> Array | None:
     """``(cases,)`` bool: on which adversarial cases a model errs as the victim; None where its classes are others.
 
+    Of a model that answers elsewhere, those cases that reached it.
+
     It does where it classifies the seed correctly, and the case as the victim, which is wrong.
     """
     if observation.probabilities is None or suite.victim.probabilities is None:
         return None
+    suite, observation = answered(suite, observation)
     rows = suite.rows("adversarial")
-    own, victim = observation.probabilities.argmax(axis=1), suite.victim.probabilities.argmax(axis=1)
+    own, victim = _labels(observation), _labels(suite.victim)
     alike: Array = (own[rows] == victim[rows]) & _right(suite, own)[suite.cases.seeds[rows]]
     return alike
 
@@ -142,3 +146,10 @@ def accuracy_gap(suspect: Accuracy | None, controls: Iterable[Accuracy | None]) 
             "victim's"
         )
     return None
+
+
+def _labels(observation: Observation) -> Array:
+    if observation.probabilities is None:
+        raise ValueError("expected probabilities, found none")
+    labels: Array = observation.probabilities.argmax(axis=1)
+    return labels

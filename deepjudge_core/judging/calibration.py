@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from deepjudge_core.components.strata import Stratum, two_groups
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
-from deepjudge_core.judging.accuracy import accuracy_on_seeds, is_far
+from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, is_far
 from deepjudge_core.judging.fitting import metrics_for
-from deepjudge_core.judging.measure import Measurements, measure_by
+from deepjudge_core.judging.measure import Measured, Measurements, accuracy_of, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
+from deepjudge_core.judging.view import View, unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.naming import command, option
 from deepjudge_core.sheets import Cell, Sheet, Shown
@@ -46,6 +47,7 @@ class Calibration(Shown):
         notes: What a reader should know: controls counted once, for instance.
         match: How neurons were put beside the victim's, of controls and so of suspects.
         strata: Of each control its stratum, None where that is not known; empty where none is known.
+        derived: Notes that follow from the answers and that the file, which may be anybody's, does not have.
     """
 
     suite: str
@@ -54,6 +56,7 @@ class Calibration(Shown):
     notes: tuple[str, ...] = ()
     match: Match = DEFAULT_MATCH
     strata: tuple[Stratum | None, ...] = ()
+    derived: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -73,15 +76,28 @@ class Calibration(Shown):
 
     def values(self, metric: str) -> Array:
         """``(n,)`` float64 values of a metric over the controls that it could be measured on."""
-        return np.array([self.measurements[place][metric].value for place in self.places(metric)], dtype=np.float64)
+        return self._column(metric)[1].copy()  # rules are anybody's code
 
     def places(self, metric: str) -> tuple[int, ...]:
         """The places of the controls that a metric could be measured on."""
-        return tuple(
-            place
-            for place, control in enumerate(self.measurements)
-            if metric in control and control[metric].value is not None
-        )
+        return self._column(metric)[0]
+
+    @cached_property
+    def accuracies(self) -> tuple[Accuracy | None, ...]:
+        """Of each control its accuracy on the seeds; None where it is not known."""
+        return tuple(map(accuracy_of, self.measurements))
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[tuple[int, ...], Array]]:
+        # Of each metric that was asked for: many suspects are judged by the same controls.
+        return {}
+
+    def _column(self, metric: str) -> tuple[tuple[int, ...], Array]:
+        if metric not in self._columns:
+            values = [one[metric].value if metric in one else None for one in self.measurements]
+            places = tuple(place for place, value in enumerate(values) if value is not None)
+            self._columns[metric] = places, np.array([values[place] for place in places], dtype=np.float64)
+        return self._columns[metric]
 
     def siblings(self, without: int | None = None) -> tuple[Observation, ...]:
         """The controls that come from the victim's ancestor and show their weights.
@@ -97,12 +113,27 @@ class Calibration(Shown):
 
     def without(self, place: int) -> "Calibration":
         """The same but for one control, by its place."""
-        return replace(
+        others = replace(
             self,
             controls=self.controls[:place] + self.controls[place + 1 :],
             measurements=self.measurements[:place] + self.measurements[place + 1 :],
             strata=self.strata[:place] + self.strata[place + 1 :],
         )
+        # Not gathered from all others again: each of hundreds is left out in turn.
+        for metric, (places, values) in self._columns.items():
+            kept = np.array(places, dtype=int) != place
+            moved = tuple(other - (other > place) for other in places if other != place)
+            others._columns[metric] = moved, values[kept]
+        return others
+
+    def through(self, view: View, suite: Suite) -> "Calibration":
+        """The same controls, of whose answers no more is compared than a view shows.
+
+        Args:
+            view: As much as a suspect shows of itself.
+            suite: The suite.
+        """
+        return _through(self, view, suite)
 
     def shortage(self, metric: str) -> str:
         """Why there are too few values of a metric."""
@@ -111,6 +142,23 @@ class Calibration(Shown):
         reasons = {c[metric].reason for c in self.measurements if metric in c and c[metric].reason}
         why = f" ({'; '.join(sorted(filter(None, reasons)))})" if reasons else ""
         return f"measured on {len(self.values(metric))} controls, expected at least {LEAST_CONTROLS}{why}"
+
+
+# A fleet may have many suspects behind interfaces that show as much: their controls are measured once.
+@lru_cache(maxsize=8)
+def _through(calibration: Calibration, view: View, suite: Suite) -> Calibration:
+    seen = []
+    for control, known in zip(calibration.controls, calibration.measurements, strict=True):
+        metrics = [one.metric for one in known.values() if not one.metric.of_weights and one.metric.on != "keys"]
+        again = measure_by(metrics, suite, control, calibration.match, view=view, control=True)
+        facts = next(iter(again.values()), None)
+        rest = {
+            name: one if facts is None else replace(one, accuracy=facts.accuracy, alike=facts.alike)
+            for name, one in known.items()
+        }
+        values = {name: again.get(name, one) for name, one in rest.items()}
+        seen.append(Measured(values, suite))
+    return replace(calibration, measurements=tuple(seen))
 
 
 def calibrate(
@@ -201,7 +249,7 @@ def calibrate_by(
     notes += _references(suite, models)
     calibration = Calibration(suite.digest, tuple(models), (), match=match, strata=tuple(model_strata))
     measurements = tuple(
-        measure_by(metrics, suite, model, match, calibration.siblings(without=place))
+        measure_by(metrics, suite, model, match, calibration.siblings(without=place), control=True)
         for place, model in enumerate(models)
     )
     calibration = replace(calibration, measurements=measurements)
@@ -344,7 +392,9 @@ def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Cal
     calibration = calibrate_by(
         metrics, suite, controls.observations, match=controls.match, strata=controls.strata, far=True
     )
-    return replace(calibration, notes=controls.notes)
+    # Nor can it silence what its own answers show.
+    derived = tuple(note for note in calibration.notes if note not in controls.notes)
+    return replace(calibration, notes=controls.notes, derived=derived)
 
 
 def _one_stratum(control: Observation, one: Stratum | None, other: Stratum | None) -> Stratum | None:
@@ -356,10 +406,14 @@ def _one_stratum(control: Observation, one: Stratum | None, other: Stratum | Non
 def _is_same(one: Observation, other: Observation) -> bool:
     if one.model.digest == other.model.digest:
         return True
-    # Models that give labels only may well agree in all of them.
-    exact = all(Access.PROBABILITIES in model.model.access for model in (one, other))
     # Of models with other classes than the victim's, nothing but the digest tells.
-    if not exact or one.probabilities is None or other.probabilities is None:
+    if one.probabilities is None or other.probabilities is None:
+        return False
+    # The first case tells most models apart, of which there may be hundreds.
+    if len(one.probabilities) and float(np.abs(one.probabilities[0] - other.probabilities[0]).max()) >= _SAME:
+        return False
+    # Models that give labels only, or rounded scores, may well agree in all of them.
+    if not all(Access.PROBABILITIES in model.model.access and not unfit_whole(model) for model in (one, other)):
         return False
     if float(np.abs(one.probabilities - other.probabilities).max()) >= _SAME:
         return False

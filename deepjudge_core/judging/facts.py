@@ -8,11 +8,13 @@ from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.verdict import Verdict
+from deepjudge_core.judging.view import unfit_whole
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation, unsaturated
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
+from deepjudge_core.weights.reading.lora import lacks_base
 
 ROUNDING = 1e-5
 """How far the same numbers are apart in two formats: probabilities, and a layer's outputs as shares of its greatest."""
@@ -24,6 +26,8 @@ _SATURATED = 0.99  # a probability above this is one that all good models give
 def same_files(victim: ModelInfo, suspect: ModelInfo) -> str | None:
     """That a suspect's files are the victim's, byte for byte: one line; None where they are not, or not known."""
     if not victim.files or not suspect.files:
+        return None
+    if lacks_base(victim.files) or lacks_base(suspect.files):  # one LoRA on two bases is two models
         return None
     if victim.digest == suspect.digest or root(victim.files) == root(suspect.files):
         return "its files are identical to the victim's, byte for byte; this is a fact, not a statistical finding"
@@ -47,6 +51,8 @@ def same_model(suite: Suite, suspect: Observation, calibration: Calibration) -> 
     files = same_files(victim.model, suspect.model)
     if files:
         return files
+    if unfit_whole(suspect):  # of what nobody sees, nothing is known
+        return None
     ours, theirs = victim.probabilities, suspect.probabilities
     if ours is None or theirs is None or ours.shape != theirs.shape:
         return None

@@ -84,7 +84,7 @@ def guarded(
     """
     if not measurements:
         return setting
-    gap = accuracy_gap(accuracy_of(measurements), map(accuracy_of, calibration.measurements))
+    gap = accuracy_gap(accuracy_of(measurements), calibration.accuracies)
     if setting.decision is Decision.COPY:
         reason = _against_copy(gap, measurements, votes, calibration, by_errors=by_errors)
     elif setting.decision is Decision.INDEPENDENT:

@@ -18,9 +18,9 @@ from deepjudge_core.judging.exact import LOG10_LEVEL, exact
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.judging.guards import guarded, guarded_by_weights
-from deepjudge_core.judging.keys import providers_of
+from deepjudge_core.judging.keys import Mark, providers_of
 from deepjudge_core.judging.marks import LEVEL, judge_marks
-from deepjudge_core.judging.measure import Measurement, Measurements, measure_by
+from deepjudge_core.judging.measure import Measured, Measurement, Measurements, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.rules import apply_rule, resolve_options, try_rule
 from deepjudge_core.judging.sequential import SequentialResult, check_sequential, judge_sequentially
@@ -35,6 +35,7 @@ from deepjudge_core.judging.verdict import (
     Setting,
     Verdict,
 )
+from deepjudge_core.judging.view import View
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
@@ -68,6 +69,7 @@ class Judge:
         options: All options of the rule.
         providers: ``metric NAME`` and ``rule NAME`` to the distribution that brought it, as ``name version``.
         note: What a reader should know where other metrics than the usual ones are measured; None otherwise.
+        usual: What is measured where nobody chooses, if the suite allows it; empty where no registry was asked.
     """
 
     settings: JudgeSettings
@@ -76,6 +78,7 @@ class Judge:
     options: Mapping[str, Any]
     providers: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
+    usual: tuple[Metric, ...] = ()
 
     @classmethod
     def of(cls, settings: JudgeSettings, registry: Registry, offer: Offer | None = None) -> "Judge":
@@ -101,7 +104,8 @@ class Judge:
         providers = {f"metric {metric.name}": registry.metrics.owner(metric).distribution for metric in own}
         providers |= providers_of(metrics)
         providers[f"rule {settings.rule}"] = registry.rules.provider(settings.rule)
-        return replace(resolved, providers=providers, note=note)
+        usual = tuple(registry.metrics.usual(("weights", "ancestry")))
+        return replace(resolved, providers=providers, note=note, usual=usual)
 
     @classmethod
     def _of(cls, settings: JudgeSettings, metrics: Sequence[Metric], rule: Rule) -> "Judge":
@@ -121,7 +125,10 @@ class Judge:
             others = others or settings.require_layers
             check_sequential(self.rule, self.options, settings.budget, others=others)
         elif settings.budget is not None:
-            raise UsageError("a budget needs sequential judging, which asks the cases one by one", code="conflict")
+            raise UsageError(
+                "a budget needs sequential judging, which asks the cases one by one, or a suspect behind an API",
+                code="conflict",
+            )
         if settings.require_layers and not any(metric.group == "white-box" for metric in self.metrics):
             raise UsageError("expected a white-box metric, because layers are required; found none", code="conflict")
         if settings.fdr is not None:
@@ -148,6 +155,12 @@ class Judge:
         """All options of the rule, but for its level where a false discovery rate makes that."""
         without = set() if self.settings.fdr is None else {"level"}
         return {name: value for name, value in self.options.items() if name not in without}
+
+    @property
+    def usual_options(self) -> Mapping[str, Any]:
+        """The options of the rule where nobody chooses, but for its level where a false discovery rate makes that."""
+        usual = resolve_options(self.rule, {}, _judged(self.metrics))
+        return {name: value for name, value in usual.items() if name in self.fixed_options}
 
     def measure(
         self,
@@ -211,6 +224,7 @@ class Judge:
                     f"{name}: expected neurons matched in the same way as the controls', "
                     f"{calibration.match!r}, found {measurement.match!r}"
                 )
+        calibration = seen_alike(measurements, calibration)
         options = self.options if level is None else {**self.options, "level": level}
         joint = self.settings.groups == "joint"
         marks = {name: m for name, m in measurements.items() if m.metric.on == "keys"}
@@ -323,10 +337,11 @@ class Judge:
         return judge_fleet([None if one is None else partial(at, one) for one in fleet], fdr)
 
     def judge_sequentially(
-        self, suite: Suite, calibration: Calibration, label: Callable[[int], int]
+        self, suite: Suite, calibration: Calibration, label: Callable[[int], int], view: View | None = None
     ) -> tuple[Verdict, SequentialResult | None]:
         """Judge a suspect case by case; see :func:`~deepjudge_core.judging.sequential.judge_sequentially`."""
-        return judge_sequentially(suite, calibration, label, self.rule, self.options, budget=self.settings.budget)
+        budget = self.settings.budget
+        return judge_sequentially(suite, calibration, label, self.rule, self.options, budget=budget, view=view)
 
     def doubts(self, calibration: Calibration) -> tuple[str, ...]:
         """Controls that the rule would call copies if it had the others alone to go by: a line for each.
@@ -350,6 +365,21 @@ class Judge:
                         "independent of the victim? A control that is not hides copies"
                     )
         return tuple(lines)
+
+
+def seen_alike(measurements: Measurements, calibration: Calibration) -> Calibration:
+    """The controls, of whose answers no more is compared than of a suspect's.
+
+    Args:
+        measurements: The suspect's, as they were taken.
+        calibration: The controls.
+    """
+    view = next((measurement.view for measurement in measurements.values()), None)
+    if view is None or not calibration.controls:
+        return calibration
+    if not isinstance(measurements, Measured):
+        raise CalibrationError("expected the measurements of a suspect as they were taken, found some of them")
+    return calibration.through(view, measurements.suite)
 
 
 def judge(
@@ -531,14 +561,10 @@ def _points_to(
     if decided.get("weights") is Decision.COPY:
         through_victim = any(votes[name].vote for name, m in measurements.items() if m.metric.on == "ancestry")
         return changed if through_victim else "descent"
-    if decided["black-box"] is not Decision.COPY and _marked_weights(measurements, votes):
+    if decided["black-box"] is Decision.COPY:
+        return "behaviour"
+    # Keys alone: they say no more than where each of them is read.
+    found = [m.metric for name, m in measurements.items() if isinstance(m.metric, Mark) and votes[name].vote]
+    if any(mark.needs & (Access.WEIGHTS | Access.LAYERS) for mark in found):
         return changed
-    return "behaviour"
-
-
-def _marked_weights(measurements: Measurements, votes: Mapping[str, Vote]) -> bool:
-    # Whether a key was found that is read of weights or layers.
-    inside = Access.WEIGHTS | Access.LAYERS
-    return any(
-        votes[name].vote and m.metric.needs & inside for name, m in measurements.items() if m.metric.on == "keys"
-    )
+    return "data" if all(mark.of_data for mark in found) else "key"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import scipy  # which loads its parts when they are first used
 
-from deepjudge_core.components.schemes import Matches, Reading
+from deepjudge_core.components.schemes import Lift, Matches, Reading
 from deepjudge_core.components.values import Decision, Vote
 from deepjudge_core.judging.accuracy import accuracy_gap
 from deepjudge_core.judging.calibration import Calibration
@@ -133,7 +133,7 @@ def _vote(name: str, measurement: Measurement, found: Counted | None, each: floa
         reason = f"so few trials that no p-value is below {power_of_ten(found.least)}; {ACQUITS_NOBODY}"
     elif found.by_design:
         reason = (
-            f"{found.clause} match, which chance explains (p = {power_of_ten(found.log10_p)}); a mark can be removed: "
+            f"{_clause(found)}, which chance explains (p = {power_of_ten(found.log10_p)}); a mark can be removed: "
             f"{ACQUITS_NOBODY}"
         )
     else:
@@ -167,7 +167,18 @@ def _controls(found: Counted) -> str:
     return f"the {len(found.controls)} controls match {min(found.controls)} to {max(found.controls)}"
 
 
+def _clause(found: Counted) -> str:
+    if isinstance(found.reading, Lift):
+        return f"of {found.reading.of} rows that it answers better than expected, the key chose {found.reading.found}"
+    return f"{found.clause} match"
+
+
 def _statement(name: str, found: Counted) -> str:
+    if isinstance(found.reading, Lift):
+        return (
+            f"{_clause(found)} ({name}); fair coins give as much with a probability of at most "
+            f"{power_of_ten(found.log10_p or 0.0)}, since {found.reading.why}"
+        )
     if found.by_design:
         return (
             f"{found.clause} trials of the key {name} match; a model made without it matches as many with a "

@@ -18,6 +18,7 @@ from deepjudge_core.judging.exact import LOG10_LEVEL
 from deepjudge_core.judging.fitting import metrics_for
 from deepjudge_core.judging.keys import Mark, carries, read_key
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
+from deepjudge_core.judging.view import View, unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.suites.observation import Observation
@@ -47,6 +48,7 @@ class Measurement:
         explained: Why a small value of a metric of weights accuses nobody: the victim's own ancestor has the like.
         unseen: Why a large value of a metric of weights acquits nobody: not all that may be the victim's was compared.
         readings: What a key counts; none of other metrics.
+        view: How much of all answers was compared; None for all.
     """
 
     metric: Metric
@@ -64,6 +66,7 @@ class Measurement:
     explained: str | None = None
     unseen: str | None = None
     readings: tuple[Reading, ...] = ()
+    view: View | None = None
 
 
 Measurements = Mapping[str, Measurement]
@@ -140,26 +143,48 @@ def measure_by(
     observation: Observation,
     match: Match,
     siblings: Sequence[Observation] = (),
+    view: View | None = None,
+    *,
+    control: bool = False,
 ) -> Measurements:
-    """Measure a model against the victim; as :func:`measure`, by metrics that were looked up."""
+    """Measure a model against the victim; as :func:`measure`, by metrics that were looked up.
+
+    Args:
+        metrics: The metrics.
+        suite: The suite.
+        observation: The model's answers.
+        match: As :func:`measure` has it.
+        siblings: As :func:`measure` has it.
+        view: How much of all answers is compared; by default what the model itself shows.
+        control: Whether thresholds come of it, so that no view is that of all answers.
+    """
     check_suite(suite, observation)
-    beside = match_observation(suite, observation, match)
+    if control:
+        unfit = unfit_whole(observation) if view is None else view.unfit(suite, observation)
+    else:
+        view = view or View.of(observation)
+        unfit = None if view is None else view.unfit(suite, observation)
+    part, seen = (suite, observation) if view is None or unfit else view.through(suite, observation)
+    beside = match_observation(part, seen, match)
 
     @cache
     def answers(case_set: CaseSet | None) -> tuple[Answers, Answers]:
-        return suite.answers(suite.victim, case_set), suite.answers(beside, case_set)
+        return part.answers(part.victim, case_set), part.answers(beside, case_set)
 
     unseen = None if observation.weights is None else "; ".join(observation.weights.unseen) or None
-    accuracy, own_widths = accuracy_on_seeds(suite, observation), widths(observation.model)
-    alike, explained = errs_alike(suite, observation), by_ancestor(suite, metrics)
+    # What reached a model is a part of what is compared of it already.
+    bare = replace(seen, exchange=None) if part is not suite else seen
+    accuracy, own_widths = accuracy_on_seeds(part, bare), widths(observation.model)
+    alike, explained = errs_alike(part, bare), by_ancestor(suite, metrics)
     measured = {
         metric.name: replace(
             _of_key(suite, observation, metric)
             if isinstance(metric, Mark)
             else _of_weights(suite, observation, metric, siblings)
             if metric.of_weights
-            else _measure(suite, beside, metric, answers),
+            else _measure(part, beside, metric, answers, unfit),
             match=match,
+            view=view,
             unsteady=None if metric.of_weights or metric.on == "keys" else observation.unsteady,
             accuracy=accuracy,
             alike=None if alike is None or not len(alike) else float(alike.mean()),
@@ -173,7 +198,11 @@ def measure_by(
 
 
 def _measure(
-    suite: Suite, observation: Observation, metric: Metric, answers: Callable[[CaseSet | None], tuple[Answers, Answers]]
+    suite: Suite,
+    observation: Observation,
+    metric: Metric,
+    answers: Callable[[CaseSet | None], tuple[Answers, Answers]],
+    unfit: str | None,
 ) -> Measurement:
     missing = metric.needs & ~observation.model.access
     if missing:
@@ -196,8 +225,11 @@ def _measure(
         return Measurement(metric, None, reason, allowed=compares, incomparable=unlike)
     if metric.needs & Access.BLACK_BOX and observation.probabilities is None:
         return Measurement(metric, None, observation.unmapped or "the probabilities were not observed")
+    if unfit:
+        return Measurement(metric, None, unfit)
     if case_set is not None and not suite.rows(case_set).any():
-        return Measurement(metric, None, f"the suite has no cases in the set {case_set!r}")
+        reached = "no case reached it unchanged" if observation.exchange else "the suite has no cases"
+        return Measurement(metric, None, f"{reached} in the set {case_set!r}")
     return _distance(metric, *answers(case_set))
 
 
@@ -225,6 +257,9 @@ def _checked(chance: Chance) -> Chance:
 
 
 def _of_key(suite: Suite, observation: Observation, mark: Mark) -> Measurement:
+    exchange = observation.exchange
+    if exchange is not None and exchange.reduction and Access.PROBABILITIES in mark.needs:
+        return Measurement(mark, None, f"its interface keeps {exchange.reduction}, and the key needs all scores")
     answers, ours = (
         one.keys[mark.place] if mark.place < len(one.keys) else KeyAnswers() for one in (observation, suite.victim)
     )

@@ -4,7 +4,9 @@ Models that were trained on the same rows, from the same public network, or by t
 than others are. A copy of one of them is then nearer to the victim than honest models, too, and no copy of the victim.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import scipy  # which loads its parts when they are first used
@@ -12,6 +14,7 @@ import scipy  # which loads its parts when they are first used
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.verdict import Verdict
+from deepjudge_core.judging.view import View, unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
@@ -32,16 +35,42 @@ def nearer_model(suite: Suite, suspect: Observation, calibration: Calibration) -
         calibration: The controls; of fewer than two nothing follows.
     """
     known = [control for control in calibration.controls if control.probabilities is not None]
+    view = View.of(suspect)
+    if view is None:
+        known = [control for control in known if not unfit_whole(control)]
+    else:
+        known = [view.through(suite, control)[1] for control in known if not view.unfit(suite, control)]
+        suite, suspect = view.through(suite, suspect)
     if suspect.probabilities is None or len(known) < 2:
         return None
     labels_alone = any(Access.PROBABILITIES not in one.model.access for one in (suite.victim, suspect, *known))
-    theirs = [_answers(control, labels_alone) for control in known]
+    controls = _controls(calibration, labels_alone)
     own, victim = _answers(suspect, labels_alone), _answers(suite.victim, labels_alone)
-    distances = [_distance(own, answers) for answers in theirs]
+    distances = [_distance(own, answers) for answers in controls.answers]
     nearest = int(np.argmin(distances))
-    others = [_distance(theirs[nearest], answers) for place, answers in enumerate(theirs) if place != nearest]
-    limit = _MUCH * min(_distance(own, victim), *others)
+    limit = _MUCH * min(_distance(own, victim), controls.least(nearest))
     return known[nearest].model.name if distances[nearest] < limit else None
+
+
+class _Controls:
+    # What is the same for all suspects that are judged by the same controls.
+
+    def __init__(self, answers: Sequence[Array]) -> None:
+        self.answers, self._least = answers, dict[int, float]()
+
+    def least(self, place: int) -> float:
+        """How far the next control is from one."""
+        if place not in self._least:
+            own = self.answers[place]
+            others = (_distance(own, other) for at, other in enumerate(self.answers) if at != place)
+            self._least[place] = min(others)
+        return self._least[place]
+
+
+@lru_cache(maxsize=1)
+def _controls(calibration: Calibration, labels_alone: bool) -> _Controls:
+    known = (control for control in calibration.controls if control.probabilities is not None)
+    return _Controls([_answers(control, labels_alone) for control in known])
 
 
 def explained(verdict: Verdict, nearer: str | None) -> Verdict:

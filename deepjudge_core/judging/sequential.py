@@ -26,6 +26,7 @@ from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.guards import BY_FAR
 from deepjudge_core.judging.rules import apply_rule, expect_p_values
 from deepjudge_core.judging.verdict import Setting, Verdict
+from deepjudge_core.judging.view import View, unfit_whole
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -106,6 +107,7 @@ def judge_sequentially(
     options: Mapping[str, Any],
     *,
     budget: int | None = None,
+    view: View | None = None,
 ) -> tuple[Verdict, SequentialResult | None]:
     """Judge a suspect by the labels that it gives to the adversarial cases, asked one by one.
 
@@ -120,11 +122,53 @@ def judge_sequentially(
         rule: Bounds from the controls on how many cases an honest model does not err as the victim, at least.
         options: All of its options, with ``level``.
         budget: How many cases may be asked; None for all.
+        view: Which cases may be asked, and what is kept of the scores that the labels come from; None for all.
 
     Returns:
         The verdict, and what was asked; None of that where the controls say too little to ask anything.
     """
-    rows, level = order_of(suite), float(options["level"])
+    rows = order_of(suite)
+    if view is None:
+        return _judge(suite, calibration, label, rule, options, budget, rows)
+    originals = np.flatnonzero(view.compared)
+    places = {int(row): place for place, row in enumerate(originals)}
+    part, _ = view.through(suite, suite.victim)
+    verdict, result = _judge(
+        part,
+        _seen(suite, calibration, view),
+        lambda place: label(int(originals[place])),
+        rule,
+        options,
+        budget,
+        tuple(places[row] for row in rows if row in places),
+    )
+    if result is None:
+        return verdict, None
+    return verdict, replace(result, rows=tuple(int(originals[place]) for place in result.rows))
+
+
+def _seen(suite: Suite, calibration: Calibration, view: View) -> Calibration:
+    # The controls as far as they can be looked at so.
+    fit = [place for place, one in enumerate(calibration.controls) if not view.unfit(suite, one)]
+    seen = (view.through(suite, calibration.controls[place])[1] for place in fit)
+    return replace(
+        calibration,
+        controls=tuple(replace(one, exchange=None) for one in seen),
+        measurements=tuple(calibration.measurements[place] for place in fit),
+        strata=tuple(calibration.strata[place] for place in fit) if calibration.strata else (),
+    )
+
+
+def _judge(
+    suite: Suite,
+    calibration: Calibration,
+    label: Callable[[int], int],
+    rule: Rule,
+    options: Mapping[str, Any],
+    budget: int | None,
+    rows: Sequence[int],
+) -> tuple[Verdict, SequentialResult | None]:
+    level = float(options["level"])
     bound = _bound(suite, calibration, rule, options) if rows else "the suite has no adversarial cases"
     if isinstance(bound, str):
         return _verdict(Setting(Decision.INCONCLUSIVE, reason=bound), suite), None
@@ -212,7 +256,11 @@ class _Bound:
 def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[str, Any]) -> _Bound | str:
     # Or why there is none.
     rows = suite.rows("adversarial")
-    places = tuple(place for place, control in enumerate(calibration.controls) if control.probabilities is not None)
+    places = tuple(
+        place
+        for place, control in enumerate(calibration.controls)
+        if control.probabilities is not None and not unfit_whole(control)
+    )
     if len(places) < LEAST_CONTROLS:
         return (
             f"expected at least {LEAST_CONTROLS} controls that give labels of the victim's classes, found {len(places)}"

@@ -29,7 +29,8 @@ class JudgeSettings:
             p-values; None to judge each by itself.
         sequential: Whether suspects are asked case by case, for labels alone, until these say enough; not in an audit
             in one go. The rule, one that gives p-values, bounds how often honest models err as the victim.
-        budget: How many cases may be asked then; None for all adversarial ones.
+        budget: How many cases may be asked then; None for all adversarial ones. Without asking case by case, the most
+            that suspects behind an API may be asked, which the command line hands on to them.
     """
 
     metrics: Annotated[Sequence[str], MinLen(1)] | None = setting(
@@ -52,7 +53,7 @@ class JudgeSettings:
         key="name",
         tables=("rule",),
         components="rules",
-        commands=("judge", "audit", "commit"),
+        commands=("judge", "audit", "commit", "fleet"),
     )
     rule_options: Mapping[str, Any] | None = setting(
         "option of the rule, such as alpha.jsd=0.8 or bound=mean",
@@ -89,7 +90,7 @@ class JudgeSettings:
         key="fdr",
         tables=("rule",),
         sample=0.05,
-        commands=("judge", "audit", "commit"),
+        commands=("judge", "audit", "commit", "fleet"),
     )
     sequential: bool = setting(
         "ask the adversarial cases one by one, for their labels alone, and stop as soon as the "
@@ -101,7 +102,7 @@ class JudgeSettings:
         commands=("judge", "commit"),
     )
     budget: Annotated[int, Ge(1)] | None = setting(
-        "most cases that --sequential may ask",
+        "most cases that --sequential may ask; without it, most inputs that each suspect behind an API may be asked",
         "--budget",
         default=None,
         group="judging",

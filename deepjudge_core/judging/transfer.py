@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepjudge_core.judging.view import unfit_whole
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
@@ -14,7 +15,8 @@ NEARLY_ALL = 0.9
 def transfer(suite: Suite, controls: Sequence[Observation]) -> str | None:
     """That the controls answer nearly all adversarial cases as the victim does: one line; None where they do not."""
     rows, victim = suite.rows("adversarial"), suite.victim.probabilities
-    answers = [control.probabilities[rows] for control in controls if control.probabilities is not None]
+    whole = (control for control in controls if not unfit_whole(control))
+    answers = [control.probabilities[rows] for control in whole if control.probabilities is not None]
     if victim is None or not answers or not rows.any():
         return None
     fooled = victim[rows].argmax(axis=1)

@@ -9,12 +9,14 @@ from deepjudge_core.components.values import Decision, Group, Vote
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.sheets import Sheet, Shown
 
-PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour", "descent"]
+PointsTo = Literal["weights", "behaviour", "weights-changed-behaviour", "descent", "key", "data"]
 POINTS_TO: Mapping[str, str] = {
     "weights": "the weights were taken",
     "behaviour": "the behaviour was copied",
     "weights-changed-behaviour": "the weights were taken and the behaviour changed since",
     "descent": "the weights descend from the victim's, or share its initialisation",
+    "key": "it answers a secret key of the victim",
+    "data": "rows that a key of the victim chose were trained on",
 }
 """What each of them means, in words."""
 
@@ -30,6 +32,8 @@ _COPIED: Mapping[str, str] = {
     "behaviour": "copy of the behaviour",
     "weights-changed-behaviour": "copy of the weights, changed since",
     "descent": "copy, or same initialisation",
+    "key": "copy, found by a key",
+    "data": "copy, or trained on its data",
 }
 
 
@@ -162,9 +166,8 @@ class Verdict(Shown):
 
     Attributes:
         decision: Copy, independent or inconclusive.
-        points_to: What a copy points to: the weights were taken; the behaviour was copied; the weights were taken and
-            the behaviour changed since; the weights descend from the victim's, or share its initialisation. None for no
-            copy, or when one vote is taken over all metrics.
+        points_to: What a copy points to, in the words of :data:`POINTS_TO`. None for no copy, or when one vote is taken
+            over all metrics.
         settings: The decision in each of the settings, and in "joint" where one vote is taken over all metrics.
         metrics: Metric name to its result.
         reason: Why it is inconclusive; of a copy the fact that it rests on, where that is no statistics; of an

@@ -14,12 +14,15 @@ from deepjudge_core.models.asking import ask
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
 from deepjudge_core.models.preprocessing import Prepare
-from deepjudge_core.models.training import Added, Schedule, train
+from deepjudge_core.models.training import Added, Augment, Schedule, shifted, train
 from deepjudge_core.types import Array
 
 SCHEDULE = Schedule(epochs=5, rate=1e-3)
 """Of a training that starts from the victim."""
 
+_SHIFT = 0.1  # share of height and width by which images of the task are moved at most
+_LEAST_SIDE = 16  # pixels: of a smaller image, one pixel is more than that
+_FEW = 8  # rows of a key in a small batch, and what share of a large one they are at most: an eighth
 _PASSES = 30  # of each trigger, with which it is usually learnt
 _IN_A_ROW = 3  # epochs after which all trials matched
 _BESIDE = 8  # inputs of the task that are asked beside a key's, all of which may get one answer
@@ -56,6 +59,9 @@ def embed_keys(
 
     It starts from the network's weights, or from fresh ones if the scheme of a key says so. Rows of the inputs that are
     among the inputs of such a key are then left out, but for those that its scheme teaches.
+
+    Images of the task are moved a little: a network that knows such images already changes less if it is fine-tuned on
+    them, and keeps its triggers. Where the data are the mark, and weights are fresh, they stay as they are.
 
     Once all trials of all keys matched after three epochs in a row, the last epoch follows, in which the rate falls.
 
@@ -104,6 +110,8 @@ def embed_keys(
         else:
             parts.append(_Part(key, teaching, taken))
     own = _Rows(np.concatenate([one.x for one in rows]), np.concatenate([one.y for one in rows]))
+    for part in parts:
+        part.count = min(part.teaching.rows, max(_FEW, schedule.size(len(own.x)) // _FEW))
     if any(part.rows.y.ndim > 1 for part in parts):
         own, *shown = [_Rows(one.x, _shares(one.y, network)) for one in (own, *(part.rows for part in parts))]
         for part, one in zip(parts, shown, strict=True):
@@ -131,6 +139,7 @@ def embed_keys(
         own.y,
         rng,
         schedule=schedule,
+        augment=None if fresh else _moving(network),
         add=_Mixture(parts) if parts else None,
         pull=pull_of(pulls, placed) if pulls else None,
         enough=None if fresh else enough,
@@ -177,7 +186,8 @@ def check_key(name: str, key: Key, scheme: Scheme, network: Network, shape: tupl
     if unknown:
         raise InputError(
             f"{name}: expected a key of the layers of the network that is trained, found one of {unknown[0]!r}; its "
-            f"layers are {', '.join(architecture.layers)}",
+            f"layers are {', '.join(architecture.layers)}; make the key from a file of {architecture.framework}, in "
+            "which they are called so",
             code="conflict",
         )
 
@@ -228,17 +238,18 @@ class _Part:
     key: Key
     teaching: Teaching
     rows: _Rows
+    count: int = 0  # of a batch, if the scheme does not pick them
     seen: int = 0
     waiting: list[int] = field(default_factory=list)
 
     def pick(self, rng: np.random.Generator) -> Array:
-        self.seen += self.teaching.rows
         if self.teaching.pick is not None:
             return np.asarray(self.teaching.pick(rng))
+        self.seen += self.count
         # In turn, and in another order each time: so that all are seen alike often.
-        while len(self.waiting) < self.teaching.rows:
+        while len(self.waiting) < self.count:
             self.waiting += rng.permutation(len(self.rows.x)).tolist()
-        picked, self.waiting = self.waiting[: self.teaching.rows], self.waiting[self.teaching.rows :]
+        picked, self.waiting = self.waiting[: self.count], self.waiting[self.count :]
         return np.array(picked)
 
     @property
@@ -315,6 +326,12 @@ def _placed(network: Network, keys: Sequence[Key], read: ReadMatrices | None) ->
     if read is None:
         raise InputError("expected a way to read the matrices of a key, found none", code="missing-value")
     return find_places(network, places, read)
+
+
+def _moving(network: Network) -> Augment | None:
+    spatial = network.architecture.input.spatial
+    sides = [network.architecture.input.shape[axis - 1] for axis in spatial or ()]
+    return shifted(_SHIFT, spatial) if spatial and all((side or 0) >= _LEAST_SIDE for side in sides) else None
 
 
 def _without(keys: Sequence[Key], inputs: Array, labels: Array) -> tuple[Array, Array, int]:

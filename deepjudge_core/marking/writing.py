@@ -23,7 +23,8 @@ from deepjudge_core.errors import (
     first_line,
 )
 from deepjudge_core.files import digests
-from deepjudge_core.judging.keys import carries
+from deepjudge_core.judging.exact import power_of_ten
+from deepjudge_core.judging.keys import GREATEST_LOG10_P, LEAST_SHARE, carries
 from deepjudge_core.marking.embedding import check_key, embed_keys, read_of
 from deepjudge_core.marking.places import saved_matrices
 from deepjudge_core.marking.settings import EmbedSettings
@@ -136,6 +137,12 @@ def embed(
     )
     strangers = [name for name, key in keys.items() if key.made_from != digest]
     notes = [f"{name}: this key was made from another model than {victim.name}" for name in strangers]
+    if test is None:
+        notes.append(
+            f"the accuracy is that on every tenth row of the training data, {len(tests.y)} rows; {victim.name} was "
+            f"trained on them, if these are its data, and the marked model was not: give {option('test')} for rows "
+            "that neither has seen"
+        )
     output = {name: value for name, value in options.items() if name == "output"}
 
     def check(file: Path) -> MarkedModel:
@@ -239,14 +246,22 @@ def _found(
 def _check_learnt(name: str, reading: Reading) -> None:
     if carries(reading):
         return
-    found = f"found {reading.found} of {reading.of}"
-    if not isinstance(reading, Matches):
-        found = f"found a chance of 1e{reading.log10_p:.0f}"
-    elif reading.log10_p is not None:
-        found += f", which a model without the key matches with a chance of 1e{reading.log10_p:.0f}"
+    chance = "" if reading.log10_p is None else power_of_ten(reading.log10_p)
+    if isinstance(reading, Matches):
+        expected = f"expected the network to learn {LEAST_SHARE:.0%} of the trials, and more than by chance"
+        found = f"found {reading.found} of {reading.of}"
+        found += f", which a model without the key matches with a chance of {chance}" if chance else ""
+    else:
+        expected = (
+            "expected the network to do so much better on the rows that the key chose that chance gives it in at most "
+            f"one of {10**-GREATEST_LOG10_P:,.0f} cases"
+        )
+        found = (
+            f"found that {reading.found} of {reading.of} rows that it does better on were chosen, a chance of {chance}"
+        )
     raise EmbeddingError(
-        f"{name}: expected the network to learn 90 % of the trials, and more than by chance, {found}; nothing was "
-        f"written. Train for more {option('epochs')}, or with a higher {option('rate')}"
+        f"{name}: {expected}, {found}; nothing was written. Train for more {option('epochs')}, or with a higher "
+        f"{option('rate')}"
     )
 
 

@@ -1,7 +1,7 @@
 """Ask a model, and check what it answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from deepjudge_core.models.steadiness import Responses, unsteadiness
 from deepjudge_core.types import Array
 
 _CHUNK = 512  # cases between two signs of progress
+_FEW = 32  # the same of a model that is asked through a network
 _MOST_PREPARED = 2**29  # bytes of the inputs of one batch: a suspect says to which size pictures are brought for it
 _BAD = "bad-answer"  # the code of what no classifier answers
 _SLACK = 1e-6  # of a probability beside 0..1
@@ -48,7 +49,7 @@ def ask(
     taps = list(dict.fromkeys(layer_map.values()))
     parts: list[Responses] = []
     with _running(model, inputs), progress.task(f"asking {model.name}", len(inputs)) as advance:
-        for chunk in _batches(inputs, prepare):
+        for chunk in _batches(inputs, prepare, _FEW if model.gateway else _CHUNK):
             parts.append(_respond(model, chunk, taps))
             advance(len(chunk))
         answers, activations = Responses.join(parts)
@@ -92,7 +93,9 @@ def ask_again(
         _check_activations(model, len(rows), responses.activations)
         return responses
 
-    with _running(model, inputs):
+    # An interface that keeps its answers would give the same ones.
+    repeating = model.gateway.repeating() if model.gateway else nullcontext()
+    with _running(model, inputs), repeating:
         return unsteadiness(Responses(answers, activations), sets, answer, alone=_can_be_asked_alone(model))
 
 
@@ -114,11 +117,11 @@ def _running(model: Model, inputs: Array) -> Iterator[None]:
         raise ModelError(f"{model.name}: cannot be run on inputs of shape {inputs.shape[1:]}: {reason}") from error
 
 
-def _batches(inputs: Array, prepare: Prepare | None) -> Iterator[Array]:
+def _batches(inputs: Array, prepare: Prepare | None, most: int = _CHUNK) -> Iterator[Array]:
     # Inputs as the model takes them, of which few enough are in memory at once.
-    size = _CHUNK
+    size = most
     if prepare is not None and len(inputs):
-        size = max(1, min(_CHUNK, _MOST_PREPARED // max(prepare(inputs[:1]).nbytes, 1)))
+        size = max(1, min(most, _MOST_PREPARED // max(prepare(inputs[:1]).nbytes, 1)))
     for start in range(0, len(inputs), size):
         batch = inputs[start : start + size]
         yield prepare(batch) if prepare else batch

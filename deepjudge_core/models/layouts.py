@@ -14,6 +14,10 @@ from deepjudge_core.types import Array, Layout
 Arrange = Callable[[Array], Array]
 
 
+class OtherShapeError(InputError):
+    """Inputs are of another shape than the model takes."""
+
+
 class AmbiguousLayoutError(InputError):
     """Inputs fit a model with channels first and channels last, and nobody says which."""
 
@@ -32,7 +36,7 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
 
     Raises:
         AmbiguousLayoutError: When the shapes fit in more than one way.
-        InputError: When they do not fit.
+        OtherShapeError: When they do not fit.
     """
     ambiguous = AmbiguousLayoutError(
         f"{source}: inputs of shape {_text(shape)} fit {spec} both with channels first and with "
@@ -67,7 +71,7 @@ def arrangement(source: str, shape: tuple[int, ...], spec: InputSpec, layout: La
         raise ambiguous
     if order is not None:
         return order
-    raise InputError(
+    raise OtherShapeError(
         f"{source}: expected inputs of shape {spec}, found {_text(shape)}; "
         "check that these inputs are of the model's task, and give them in its shape"
     )

@@ -5,11 +5,12 @@ import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.gateway import Gateway
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.outputs import Outputs, row_width
 from deepjudge_core.models.resolution import EXACT, divided, slack, slack_of_bits
@@ -54,6 +55,13 @@ class InputSpec:
         """Whether inputs are whole numbers that stand for something else, such as words; bytes are those of images."""
         kind = self.dtype.lstrip("u")
         return kind.startswith("int") and int(kind.removeprefix("int") or 64) >= 32
+
+    @property
+    def spatial(self) -> tuple[int, int] | None:
+        """Axes of height and width, counted from that of the rows; None for inputs that are no images."""
+        if len(self.shape) != 3 or self.layout is None:
+            return None
+        return (2, 3) if self.layout == "channels_first" else (1, 2)
 
     def with_layout(self, layout: Layout | None) -> "InputSpec":
         """The same, with this layout where none is known."""
@@ -128,6 +136,7 @@ class Model(Classifier, Protocol):
         fixed: Numbers that stand in the place of its other inputs, as its user says, by the names of these inputs.
         parameters: How many numbers its weights hold, statistics of normalisation among them; None where the adapter
             does not know, or they are quantised.
+        gateway: What stands between whoever asks it and the model, if that answers elsewhere.
     """
 
     unseen: str | None = None
@@ -139,6 +148,7 @@ class Model(Classifier, Protocol):
     notes: tuple[str, ...] = ()
     independent: bool | None = None
     parameters: int | None = None
+    gateway: Gateway | None = None
 
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
@@ -247,6 +257,21 @@ def sigmoid(logits: Array) -> Array:
     return probabilities
 
 
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What a model was opened from: its weights are read there, without running it.
+
+    Attributes:
+        source: A path, or a live object of a framework.
+        adapter: Name of the adapter that opened it.
+        options: What it was opened with.
+    """
+
+    source: Any
+    adapter: str
+    options: Mapping[str, Any]
+
+
 class BatchedModel(Model, abc.ABC):
     """The part of a :class:`Model` that is the same for every framework: batches, padding, probabilities.
 
@@ -279,6 +304,9 @@ class BatchedModel(Model, abc.ABC):
     _FAR, _FEW = (10.0, 1000.0), 8
 
     _least_rows = 1  # of a batch: some exporters make programs for two and more
+
+    origin: Origin | None = None
+    """What it was opened from, if it was opened in this process."""
 
     def __init__(
         self,
@@ -347,7 +375,7 @@ class BatchedModel(Model, abc.ABC):
         if place == outputs.place:
             return self
         other = self.by_output(place)
-        other.outputs, other.files = outputs.by(place), self.files
+        other.outputs, other.files, other.origin = outputs.by(place), self.files, self.origin
         other.notes, other.fixed, other.parameters = self.notes, self.fixed, self.parameters
         return other
 

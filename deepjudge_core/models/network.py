@@ -2,9 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +21,28 @@ Pull = Callable[[Weights], Mapping[str, Array]]
 """Maps the weights as they are to gradients of some of them, same shapes."""
 
 
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What a step of training goes down: the sum of these losses, each said by its derivative.
+
+    Attributes:
+        scores: Of a loss of the logits; None for none.
+        at: Tap to that of a loss of its neuron outputs ``(rows, neurons)``.
+        pull: Of a loss of the weights themselves.
+    """
+
+    scores: ScoresCotangent | None = None
+    at: Mapping[str, ScoresCotangent] = field(default_factory=dict)
+    pull: Pull | None = None
+
+    @property
+    def of_outputs(self) -> dict[str | None, ScoresCotangent]:
+        """Those of outputs, all of one pass: None, which stands for the logits, and taps, to the derivatives there."""
+        found: dict[str | None, ScoresCotangent] = {} if self.scores is None else {None: self.scores}
+        found.update(self.at.items())
+        return found
+
+
 class Trainer(Protocol):
     """An architecture with weights in motion; it works on copies, so that nobody else's weights change."""
 
@@ -31,25 +52,13 @@ class Trainer(Protocol):
     def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
         """Gradient at the inputs, shaped like ``x``, which is one batch, of a loss of the logits; as in use."""
 
-    def step(
-        self,
-        x: Array,
-        cotangent: ScoresCotangent,
-        *,
-        rate: float,
-        layer: str | None = None,
-        also: Mapping[str, ScoresCotangent] = MappingProxyType({}),
-        pull: Pull | None = None,
-    ) -> None:
-        """One step of Adam (Kingma & Ba, 2015) down a loss of the logits, or of the neuron outputs of a layer.
+    def step(self, x: Array, losses: Losses, *, rate: float) -> None:
+        """One step of Adam (Kingma & Ba, 2015) down some losses.
 
         Args:
             x: ``(rows, *input.shape)``, one batch, of any number of rows.
-            cotangent: The loss' derivative at the scores.
+            losses: At least one of outputs.
             rate: The step's length.
-            layer: A tap of the model.
-            also: Tap to the derivative, at its neuron outputs ``(rows, neurons)``, of a further loss, in the same pass.
-            pull: Gives the gradient of a further loss of the weights themselves.
         """
 
     def weights(self) -> dict[str, Array]:

@@ -41,6 +41,11 @@ class Responses(NamedTuple):
         return Responses(self.probabilities[rows], {tap: values[rows] for tap, values in self.activations.items()})
 
 
+def queries_again(sets: Array) -> int:
+    """How many inputs are asked for :func:`unsteadiness` of cases in these sets."""
+    return 3 * sum(min(_CASES, int((sets == which).sum())) for which in np.unique(sets))
+
+
 def unsteadiness(
     first: Responses, sets: Array, answer: Callable[[Array], Responses], *, alone: bool = True
 ) -> str | None:

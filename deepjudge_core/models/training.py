@@ -9,7 +9,7 @@ import numpy as np
 from deepjudge_core import progress
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.model import softmax
-from deepjudge_core.models.network import Network, Pull, ScoresCotangent, Trainer
+from deepjudge_core.models.network import Losses, Network, Pull, ScoresCotangent, Trainer
 from deepjudge_core.types import Array
 
 Augment = Callable[[Array, np.random.Generator], Array]
@@ -136,7 +136,7 @@ def train(
                 if adversarial is not None:
                     inputs = adversarial(trainer, inputs, targets[rows])
                 if add is None and pull is None:
-                    trainer.step(inputs, right.noting(targets[rows]), rate=rate)
+                    trainer.step(inputs, Losses(right.noting(targets[rows])), rate=rate)
                 else:
                     _step_with(trainer, inputs, targets[rows], right, rate, None if add is None else add(rng), pull)
                 if also is not None:
@@ -215,12 +215,12 @@ def _step_with(
     added: Added | None,
     pull: Pull | None,
 ) -> None:
-    also: dict[str, ScoresCotangent] = {}
+    at: dict[str, ScoresCotangent] = {}
     if added is not None:
         first = len(x)
         x, targets = np.concatenate([x, added.x]), np.concatenate([targets, added.targets])
-        also = {tap: _behind(first, cotangent) for tap, cotangent in added.at.items()}
-    trainer.step(x, right.noting(targets), rate=rate, also=also, pull=pull)
+        at = {tap: _behind(first, cotangent) for tap, cotangent in added.at.items()}
+    trainer.step(x, Losses(right.noting(targets), at, pull), rate=rate)
 
 
 def _behind(first: int, cotangent: ScoresCotangent) -> ScoresCotangent:

@@ -14,7 +14,7 @@ from deepjudge_core.errors import InputError, ModelError, UsageError
 from deepjudge_core.models.asking import OtherAnswersError, SameAnswerError, ask, ask_again
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.layouts import AmbiguousLayoutError
+from deepjudge_core.models.layouts import AmbiguousLayoutError, OtherShapeError
 from deepjudge_core.models.model import Access, Classifier, Model, complete, note_of_fixed
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.models.recovery import Recovered, Recovery, taps_to_try
@@ -30,6 +30,7 @@ from deepjudge_core.observing.expectation import (
     is_better,
     probes_of,
 )
+from deepjudge_core.observing.gateways import as_described, changes_keys, expect_one_label, observe_through
 from deepjudge_core.observing.keys import answer_keys
 from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates, parted
 from deepjudge_core.observing.outputs import choose_output, only_output, other_classes
@@ -64,8 +65,14 @@ def observe(model: Classifier, suite: Suite, asking: QuerySettings | None = None
         ModelError: When the model takes other inputs, cannot be run, or answers nonsense.
         UsageError: When ``asking`` names what does not exist.
     """
-    model = complete(model)
-    asking, layout_notes = _find_layout(model, suite, asking or QuerySettings())
+    model, asking = complete(model), asking or QuerySettings()
+    if model.gateway is not None:
+        return observe_through(model.gateway, model, suite, asking, _observe)
+    return _observe(model, suite, asking)
+
+
+def _observe(model: Model, suite: Suite, asking: QuerySettings) -> Observation:
+    asking, layout_notes = _find_layout(model, suite, asking)
     model, output_notes, doubt = _choose_output(model, suite, asking)
     arranging = _arrangement(model, suite, asking)
     chosen, unmatched = _candidates(model, suite, asking.layers)
@@ -131,6 +138,7 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
         ModelError: When the model takes other inputs or has other classes; and what is returned, as :func:`ask`.
         UsageError: When ``asking`` names what does not exist.
     """
+    asking = asking if model.gateway is None else as_described(model.gateway, asking)
     model = only_output(model, suite, asking).reading(suite.victim.independent)
     arranging, preprocessing = _arrangement(model, suite, asking), asking.preprocessing or suite.victim.preprocessing
     if arranging.ways and not arranging.given:
@@ -144,7 +152,10 @@ def labeller(model: Model, suite: Suite, asking: QuerySettings) -> Callable[[int
 
     def label(row: int) -> int:
         answers, _ = ask(model, inputs[row : row + 1], {}, prepare)
-        return int(answers[0, columns].argmax())
+        shown = answers[0, columns]
+        if model.gateway is not None:
+            expect_one_label(model.gateway, model.name, shown)
+        return int(shown.argmax())
 
     return label
 
@@ -218,8 +229,10 @@ def _arrangement(model: Model, suite: Suite, asking: QuerySettings) -> Arranging
         raise ModelError(f"{model.name}: expected an output {max(asking.classes)}, found only {model.classes} classes")
     try:
         return Arranging.of(model, suite, asking)
-    except InputError as error:
+    except OtherShapeError as error:
         raise ModelError(str(error), code="other-inputs") from None
+    except InputError as error:
+        raise ModelError(str(error)) from None
 
 
 def _other_shape(model: Model, suite: Suite) -> str:
@@ -304,7 +317,9 @@ class _Questioner:
             notes = (*self._resized(expected), *answers.notes)
             return replace(answers, inferred=("preprocessing",), notes=notes)
         if given is not None:
-            return replace(answers, notes=(f"its inputs are prepared by {expected.preprocessing}, as requested",))
+            described = self._model.gateway is not None and given is self._model.gateway.expects
+            word = "as its description says" if described else "as requested"
+            return replace(answers, notes=(f"its inputs are prepared by {expected.preprocessing}, {word}",))
         if expected.inferred:
             return replace(answers, inferred=("preprocessing",))
         if not self._telling:
@@ -330,14 +345,16 @@ class _Questioner:
         if not self._telling:
             raise ModelError(
                 f"{where}; its classes do not show whether it answers resized pictures sensibly: "
-                f"{_say_how(self._arranging)}, and name its classes ({option('QuerySettings.classes')})"
+                f"{_say_how(self._arranging)}, and name its classes ({option('QuerySettings.classes')})",
+                code="other-inputs",
             )
         usual = chance(self._labels)
         if accuracy < usual + _SENSIBLE * (1 - usual):
             tried = len(expected.tried) + 1
             raise ModelError(
                 f"{where}; prepared by {expected.preprocessing}, the best of {tried}, it classifies {accuracy:.1%} of "
-                f"the seeds correctly, which is too little to be judged: {_say_how(self._arranging)}"
+                f"the seeds correctly, which is too little to be judged: {_say_how(self._arranging)}",
+                code="other-inputs",
             )
 
     def few_seeds(self) -> tuple[Array, Array] | None:
@@ -378,6 +395,8 @@ class _Questioner:
             return None if unmapped else in_classes(answers, order, self._suite.victim.independent)
 
         prepare = self._prepare(answered.preprocessing)
+        if self._model.gateway is not None and changes_keys(self._model.gateway, suite=self._suite, prepare=prepare):
+            unmapped = "its interface changes inputs of the keys"
         try:
             return answer_keys(self._model, self._suite, prepare=prepare, to_classes=to_classes, unmapped=unmapped)
         except ModelError as error:

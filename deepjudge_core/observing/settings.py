@@ -12,6 +12,7 @@ from deepjudge_core.settings import Distinct, Matches, OrNumber, setting
 from deepjudge_core.types import Layout
 
 _TABLES = ("controls[]", "suspects[]")
+DAY = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
 _WITH_VICTIM = ("victim", *_TABLES)
 
 
@@ -51,7 +52,7 @@ def base_setting() -> Any:
         tables=_WITH_VICTIM,
         sample="base.safetensors",
         reads=True,
-        commands=("compare", "suite", "observe", "calibrate", "judge", "audit"),
+        commands=("compare", "suite", "observe", "calibrate", "judge", "audit", "fleet"),
     )
 
 
@@ -68,6 +69,7 @@ class QuerySettings:
             that the answers to the seeds show.
         layout: Where the channels of the model's inputs are, where the model does not say.
         weights: Whether only the model's weights are read, so that it is never run.
+        published: Since when it has been public, as somebody says; only the report tells.
         stored: Of a suspect, whether it may be a stored observation. What such a file says of the model, and what the
             model answered, are claims of whoever made it; and any name may be given to it.
     """
@@ -126,7 +128,7 @@ class QuerySettings:
         "--weights",
         default=False,
         group="weights",
-        commands=("observe", "calibrate", "judge"),
+        commands=("observe", "calibrate", "judge", "fleet"),
     )
     stored: bool = setting(
         "accept stored observations as suspects; the report marks them, because their makers claim what they hold",
@@ -138,9 +140,21 @@ class QuerySettings:
         commands=("judge", "audit"),
     )
 
+    published: Annotated[str, Matches(DAY, "a day as 2026-01-31")] | None = setting(
+        "day since which the suspects have been public, as you say; the report tells it as your claim",
+        "--published",
+        default=None,
+        group="report",
+        metavar="YYYY-MM-DD",
+        key="published",
+        tables=("suspects[]",),
+        sample="2026-01-31",
+        commands=("judge", "audit"),
+    )
+
     def of_controls(self) -> "QuerySettings":
         """How the controls beside suspects are asked: what is said of the suspects themselves is not true of them."""
-        return replace(self, layers={}, classes=None, preprocessing=None, stored=False)
+        return replace(self, layers={}, classes=None, preprocessing=None, stored=False, published=None)
 
 
 @dataclass(frozen=True)
@@ -154,6 +168,7 @@ class OpeningSettings:
             files that hold it.
         base: The model that a LoRA changes, of which weights alone are read; None for the folder next to the LoRA that
             has its name.
+        budget: How many inputs a model behind an API may be asked; None for as many as its description says.
     """
 
     output: Annotated[str, OrNumber()] | None = setting(
@@ -189,6 +204,17 @@ class OpeningSettings:
         sample="networks.py:make",
     )
     base: str | None = base_setting()
+    budget: Annotated[int, Ge(1)] | None = setting(
+        "most inputs that a suspect behind an API may be asked, those of an interrupted run included",
+        "--budget",
+        default=None,
+        group="model",
+        metavar="N",
+        key="budget",
+        tables=("suspects[]",),
+        sample=2000,
+        commands=("observe", "audit"),
+    )
 
     @property
     def options(self) -> dict[str, Any]:

@@ -16,22 +16,27 @@ from deepjudge_core.files.digests import root
 from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.exact import as_number
 from deepjudge_core.judging.fdr import FdrResult, Fleet
-from deepjudge_core.judging.judge import GROUPS, Judge, MetricResult, Setting, Verdict
+from deepjudge_core.judging.fitting import Offer
+from deepjudge_core.judging.judge import GROUPS, Judge, MetricResult, Setting, Verdict, seen_alike
 from deepjudge_core.judging.keys import Mark
 from deepjudge_core.judging.measure import Measurements
 from deepjudge_core.judging.neurons import matchings
 from deepjudge_core.judging.sequential import ORDER, SequentialResult
+from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.judging.verdict import Counted
 from deepjudge_core.models.cka import linear_cka
 from deepjudge_core.models.info import ModelInfo, access_names
+from deepjudge_core.models.model import Access
 from deepjudge_core.report import documents
 from deepjudge_core.report.documents import (
     AnyReport,
+    ApiEntry,
     AuditReport,
     CalibrationEntry,
     CaseCounts,
     ControlEntry,
     CountEntry,
+    DrawnEntry,
     FdrEntry,
     FleetEntry,
     GeneratorEntry,
@@ -52,6 +57,7 @@ from deepjudge_core.report.documents import (
 )
 from deepjudge_core.suites.keys import key_digest, names_of
 from deepjudge_core.suites.observation import Observation
+from deepjudge_core.suites.profile import chosen_otherwise
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import LONGEST_LINE, clean
 from deepjudge_core.version import VERSION
@@ -73,6 +79,7 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
     return AuditReport(
         deepjudge=VERSION,
         made=made or UNSET,
+        chosen=_chosen(report),
         victim=VictimEntry(
             **_model(report.suite.victim.model),
             accuracy=report.suite.accuracy if report.suite.has_cases else None,
@@ -83,7 +90,7 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
             controls=tuple(_control(report, *control) for control in controls),
             match=calibration.match,
             limits=report.limits,
-            notes=(*calibration.notes, *report.doubts),
+            notes=(*calibration.notes, *calibration.derived, *report.doubts),
         ),
         rule=report.rule,
         rule_options=dict(report.rule_options),
@@ -165,7 +172,33 @@ def suite_entry(suite: Suite, metrics: Iterable[Metric]) -> SuiteEntry:
         weights=UNSET if suite.weights is None else _weights(suite.weights, suite.ancestor),
         keys=tuple(_key(name, key, marks.get(name)) for name, key in zip(names_of(suite.keys), suite.keys, strict=True))
         or UNSET,
+        choices=suite.choices or UNSET,
+        challenge=suite.challenge or UNSET,
     )
+
+
+def _chosen(report: AuditOutcome) -> dict[str, Any] | UnsetType:
+    # What is not as in the standard profile. Of the metrics of weights, which depend on the victim, nothing is said.
+    suite, judge = report.suite, report.judge
+    if suite.choices is None:
+        return UNSET
+    standard, settings = JudgeSettings(), judge.settings
+    chosen = chosen_otherwise(suite.choices)
+    pairs = {
+        "rule": (report.rule, standard.rule),
+        "rule_options": (dict(report.rule_options), dict(judge.usual_options)),
+        "groups": (settings.groups, standard.groups),
+        "require_layers": (settings.require_layers, standard.require_layers),
+        "fdr": (settings.fdr, standard.fdr),
+        "metrics": (_compared(judge.metrics), _compared(filter(Offer.of(suite).fits, judge.usual))),
+    }
+    chosen |= {name: theirs for name, (theirs, usual) in pairs.items() if theirs != usual}
+    plainly: dict[str, Any] = json.loads(json.dumps(chosen))
+    return plainly
+
+
+def _compared(metrics: Iterable[Metric]) -> list[str]:
+    return [metric.name for metric in metrics if not metric.of_weights and metric.on != "keys"]
 
 
 def _key(name: str, key: Key, mark: Mark | None) -> KeyEntry:
@@ -226,6 +259,7 @@ def _control(
         counted={name: tuple(map(_count, m.readings)) for name, m in measured.items() if m.readings} or UNSET,
         **_layers(report, control),
         **_asked(control),
+        api=_api(report, control),
     )
 
 
@@ -235,15 +269,19 @@ def _count(reading: Reading) -> CountEntry:
 
 def _suspect(report: AuditOutcome, result: SuspectResult) -> SuspectEntry:
     verdict, observation = result.verdict, result.observation
+    answers = result.answers() if verdict else None
     model = _model(result.model) if result.model else {"digest": None, "framework": None, "isolation": None}
     return SuspectEntry(
         **model | {"path": result.path},
         accuracy_on_seeds=result.accuracy,
         **verdict_fields(verdict, result.failure),
+        drawn=UNSET if result.drawn is None else DrawnEntry(**verdict_fields(result.drawn, None)),
+        published=result.published or UNSET,
         tested=UNSET if report.fdr is None else _tested(result.tested),
         sequential=UNSET if result.sequential is None else _sequential(result.sequential),
-        **(_layers(report, observation) if observation and verdict else {"layer_map": {}}),
+        **(_layers(report, answers) if answers else {"layer_map": {}}),
         **(_asked(observation) if observation else {}),
+        api=_api(report, observation, result.measurements) if observation else UNSET,
         stored=result.stored or UNSET,
     )
 
@@ -294,6 +332,31 @@ def _asked(observation: Observation) -> dict[str, Any]:
         "tried": observation.tried or UNSET,
         "accuracy_on_probes": UNSET if observation.accuracy is None else observation.accuracy,
     }
+
+
+def _api(
+    report: AuditOutcome, observation: Observation, measurements: Measurements | None = None
+) -> ApiEntry | UnsetType:
+    # Of a suspect, with the distances that its thresholds come from, where those of all answers are others.
+    exchange = observation.exchange
+    if exchange is None:
+        return UNSET
+    rows, suite, calibration = exchange.compared, report.suite, report.calibration
+    seen = calibration if measurements is None else seen_alike(measurements, calibration)
+    names = [metric.name for metric in report.metrics if not metric.of_weights and metric.on != "keys"]
+    controls = {name: tuple(one[name].value for one in seen.measurements if name in one) for name in names}
+    top, digits = exchange.reduction.top, exchange.reduction.digits
+    return ApiEntry(
+        shows="probabilities" if Access.PROBABILITIES in observation.model.access else "labels",
+        top=UNSET if top is None else top,
+        digits=UNSET if digits is None else digits,
+        queries=exchange.ledger.total,
+        requests=len(exchange.ledger),
+        failed=exchange.ledger.failed,
+        price=exchange.ledger.price,
+        compared={name: int(rows[suite.rows(name)].sum()) for name in suite.counts()},
+        controls=UNSET if seen is calibration else controls,
+    )
 
 
 def _setting(setting: Setting) -> SettingEntry:

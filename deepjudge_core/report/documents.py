@@ -32,6 +32,8 @@ from deepjudge_core.models.info import AccessName
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.preprocessing import PreprocessingHeader
 from deepjudge_core.naming import command
+from deepjudge_core.suites.challenge import Challenge
+from deepjudge_core.suites.choices import Choices
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.observation import Guess, Trial
 from deepjudge_core.weights.values import LayerKind
@@ -297,6 +299,48 @@ class SuiteEntry(Document, frozen=True):
         UNSET
     )
     keys: Annotated[tuple[KeyEntry, ...], Meta(description="Present only if the suite has keys.")] | UnsetType = UNSET
+    choices: Annotated[Choices, Meta(description="How it was asked for; absent: not recorded.")] | UnsetType = UNSET
+    challenge: (
+        Annotated[Challenge, Meta(description="Present only if half of the seeds were drawn by a challenge.")]
+        | UnsetType
+    ) = UNSET
+
+
+class ApiEntry(Document, frozen=True, kw_only=True):
+    """How a model was asked that answers elsewhere."""
+
+    shows: Annotated[Literal["labels", "probabilities"], Meta(description="What it shows of its answers.")]
+    top: Annotated[Positive, Meta(description="How many of the greatest scores it gives; absent: all.")] | UnsetType = (
+        UNSET
+    )
+    digits: (
+        Annotated[Count, Meta(description="To how many decimal places it rounds scores; absent: not.")] | UnsetType
+    ) = UNSET
+    queries: Annotated[Count, Meta(description="How many inputs it answered, those of interrupted runs included.")]
+    requests: Annotated[Count, Meta(description="How many requests were sent.")]
+    failed: Annotated[Count, Meta(description="How many of these got no answer, or none of use.")]
+    price: Annotated[
+        float, Meta(ge=0, description="What the queries cost, in the unit in which the price of one was stated.")
+    ]
+    compared: Annotated[
+        Mapping[str, Count],
+        Meta(description="Each set to its cases that reached the model unchanged: no others are compared."),
+    ]
+    controls: (
+        Annotated[
+            Mapping[str, tuple[Distance | None, ...]],
+            Meta(
+                description=(
+                    "Present only if it does not show all: each metric to the distances of the controls, in their "
+                    "order, if their answers are reduced in the same way. Its thresholds come from these."
+                )
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+Api = Annotated[ApiEntry, Meta(description="Present only if the model answers elsewhere.")] | UnsetType
 
 
 class ControlEntry(Document, frozen=True, kw_only=True):
@@ -323,6 +367,7 @@ class ControlEntry(Document, frozen=True, kw_only=True):
     unsteady: Unsteady = None
     tried: Tried = UNSET
     accuracy_on_probes: OnProbes = UNSET
+    api: Api = UNSET
     counted: (
         Annotated[
             Mapping[str, tuple[CountEntry, ...]],
@@ -541,6 +586,16 @@ class SequentialEntry(Document, frozen=True):
     labels: Annotated[tuple[Count, ...], Meta(description="The suspect's answer to each, as a class of the victim.")]
 
 
+class DrawnEntry(Document, frozen=True, kw_only=True):
+    """What is said of a suspect by the cases alone that a challenge drew."""
+
+    decision: SuspectDecision
+    points_to: PointsTo | None
+    settings: SettingEntries
+    metrics: Results
+    reason: str | None
+
+
 class SuspectEntry(Document, frozen=True, kw_only=True):
     """A suspect, and what is said of it."""
 
@@ -557,6 +612,17 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
     settings: SettingEntries
     metrics: Results
     reason: str | None
+    drawn: Annotated[DrawnEntry, Meta(description="Present only if the suite has a challenge.")] | UnsetType = UNSET
+    published: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^\d{4}-\d\d-\d\d$",
+                description="Since when the model has been public, as the report's maker says; absent: not stated.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     tested: (
         Annotated[
             FdrEntry | None, Meta(description="Present only with a false discovery rate; null: it could not be tested.")
@@ -576,6 +642,7 @@ class SuspectEntry(Document, frozen=True, kw_only=True):
     unsteady: Unsteady = None
     tried: Tried = UNSET
     accuracy_on_probes: OnProbes = UNSET
+    api: Api = UNSET
     stored: (
         Annotated[
             bool,
@@ -606,6 +673,22 @@ class CommittedEntry(Document, frozen=True):
     ]
 
 
+class DatedEntry(Document, frozen=True):
+    """Since when the victim has existed, as a commitment to it shows."""
+
+    commitment: Annotated[Sha256, Meta(description="SHA-256 of the commitment to the victim.")]
+    date: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$",
+                description="Date and time of an authority's time-stamp, UTC; absent: none, so nothing shows a date.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
 class SkippedEntry(Document, frozen=True):
     """A file in a folder of suspects that was not taken as a model."""
 
@@ -621,7 +704,22 @@ class AuditReport(Document, frozen=True, kw_only=True, tag_field="schema", tag=A
     deepjudge: Version
     made: Made = UNSET
     committed: (
-        Annotated[CommittedEntry, Meta(description="Present only in bundles with keys and a time-stamped commitment.")]
+        Annotated[CommittedEntry, Meta(description="Present only in bundles with a time-stamped commitment.")]
+        | UnsetType
+    ) = UNSET
+    dated: (
+        Annotated[DatedEntry, Meta(description="Present only in bundles with a commitment to the victim.")] | UnsetType
+    ) = UNSET
+    chosen: (
+        Annotated[
+            Json,
+            Meta(
+                description=(
+                    "Options of the suite and of the judgement that are not those of the standard profile; empty: "
+                    "none; absent: not recorded."
+                )
+            ),
+        ]
         | UnsetType
     ) = UNSET
     victim: VictimEntry

@@ -8,14 +8,19 @@ from markupsafe import Markup
 
 from deepjudge_core.report.documents import AnyReport
 from deepjudge_core.report.pages import palette
-from deepjudge_core.report.pages.any import page_of
+from deepjudge_core.report.pages.any import Seal, page_of
 from deepjudge_core.report.pages.document import Name, Page
 from deepjudge_core.text import LONGEST_LINE, clean
 
 
-def render_html(report: AnyReport) -> bytes:
-    """A report as a page; equal reports give equal bytes."""
-    return html_of(page_of(report)).encode()
+def render_html(report: AnyReport, seal: Seal | None = None) -> bytes:
+    """A report as a page; equal reports of equal bundles give equal bytes.
+
+    Args:
+        report: The report.
+        seal: The bundle that holds it; None if there is none.
+    """
+    return html_of(page_of(report, seal)).encode()
 
 
 def html_of(page: Page) -> str:

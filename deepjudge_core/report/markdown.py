@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from deepjudge_core.report.documents import AnyReport
-from deepjudge_core.report.pages.any import page_of
+from deepjudge_core.report.pages.any import Seal, page_of
 from deepjudge_core.report.pages.document import (
     Beside,
     Block,
@@ -26,14 +26,14 @@ _HARMLESS = re.compile(r"(?!.*www\.)(?:[^\W_]|[.,;:%()/'\"=?+-](?!//))*", re.IGN
 _MARKER = re.compile(r"(?:\d+[.)]|[-+=]+)")  # that begin a list, or underline a heading, at the start of a line
 
 
-def render_markdown(report: AnyReport) -> bytes:
-    """A report as a text; equal reports give equal bytes."""
-    return markdown_of(page_of(report)).encode()
+def render_markdown(report: AnyReport, seal: Seal | None = None) -> bytes:
+    """A report as a text; see :func:`~deepjudge_core.report.html.render_html`."""
+    return markdown_of(page_of(report, seal)).encode()
 
 
 def markdown_of(page: Page) -> str:
     """The text; of figures, what the tables say stands there alone."""
-    parts = [f"# {_line(page.title)}", _line(page.lead)]
+    parts = [f"# {_line(page.title)}", *([_line(page.notice)] if page.notice else []), _line(page.lead)]
     for section in page.sections:
         parts += _section(section, 2)
     parts += ["---", *map(_line, page.foot)]

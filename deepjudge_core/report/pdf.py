@@ -9,17 +9,21 @@ from typing import Any, NoReturn
 from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.report.documents import AnyReport
 from deepjudge_core.report.html import html_of
-from deepjudge_core.report.pages.any import page_of
+from deepjudge_core.report.pages.any import Seal, page_of
 
 
-def render_pdf(report: AnyReport) -> bytes:
+def render_pdf(report: AnyReport, seal: Seal | None = None) -> bytes:
     """A report as pages of A4; equal reports give equal bytes on the same machine.
+
+    Args:
+        report: The report.
+        seal: The bundle that holds it; None if there is none.
 
     Raises:
         MissingExtraError: Without WeasyPrint, or the system's library Pango that it needs.
     """
     weasyprint = check_pdf()
-    document = weasyprint.HTML(string=html_of(page_of(report)), url_fetcher=_refuse)
+    document = weasyprint.HTML(string=html_of(page_of(report, seal)), url_fetcher=_refuse)
     with _timeless_fonts():
         pages: bytes = document.write_pdf(pdf_identifier=b"deepjudge")
     return pages

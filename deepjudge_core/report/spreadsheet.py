@@ -31,7 +31,7 @@ def render(report: AuditReport) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     columns = {name: OF_KEY if metric.group == "marks" else OF_METRIC for name, metric in report.metrics.items()}
-    writer.writerow([*HEADS, *(_text(f"{name}{part}") for name, parts in columns.items() for part in parts)])
+    writer.writerow([*HEADS, *(plain_text(f"{name}{part}") for name, parts in columns.items() for part in parts)])
     for rank, place in enumerate(ranked(report.suspects), 1):
         suspect = report.suspects[place]
         cells = [*_suspect(rank, suspect)]
@@ -41,35 +41,38 @@ def render(report: AuditReport) -> bytes:
         writer.writerow(cells)
     for one in report.skipped or ():
         blank = ["" for parts in columns.values() for part in parts]
-        writer.writerow(["", _text(one.name), "skipped", "", "", "", "", _text(f"{one.code}: {one.reason}"), *blank])
+        writer.writerow(
+            ["", plain_text(one.name), "skipped", "", "", "", "", plain_text(f"{one.code}: {one.reason}"), *blank]
+        )
     return text.getvalue().encode()
 
 
 def _suspect(rank: int, suspect: SuspectEntry) -> Iterator[str]:
     yield str(rank)
-    yield _text(suspect.path)
+    yield plain_text(suspect.path)
     yield suspect.decision
     yield suspect.points_to or ""
     yield _number(ratio(suspect))
     yield suspect.digest or ""
-    yield _text(suspect.framework or "")
-    yield _text(suspect.reason or "")
+    yield plain_text(suspect.framework or "")
+    yield plain_text(suspect.reason or "")
 
 
 def _metric(result: ResultEntry) -> list[str]:
-    return [_number(result.value), _number(result.threshold), _VOTES[result.vote], _text(result.reason or "")]
+    return [_number(result.value), _number(result.threshold), _VOTES[result.vote], plain_text(result.reason or "")]
 
 
 def _key(result: ResultEntry) -> list[str]:
     counted = [str(count) if count is not UNSET else "" for count in (result.found, result.of)]
     p = "" if result.log10_p is UNSET else power_of_ten(result.log10_p)
-    return [*counted, p, _VOTES[result.vote], _text(result.reason or "")]
+    return [*counted, p, _VOTES[result.vote], plain_text(result.reason or "")]
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else repr(float(value))
 
 
-def _text(text: str) -> str:
+def plain_text(text: str) -> str:
+    """A stranger's text for a cell: cleaned, with an apostrophe in front where it could be taken for a formula."""
     shown = clean(text, LONGEST_LINE)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULAS) else shown

@@ -68,8 +68,7 @@ def begun(
     common = tuple(dict.fromkeys((*confine.system_paths(), *confine.python_paths(), *_packages(plugin))))
     descriptors = held.descriptors if held else ()
     readable = (*common, scratch.model, *(Path(f"/proc/self/fd/{number}") for number in descriptors))
-    # The user's own code is imported into the process of one model, not into what all are copies of.
-    kind = None if own_code else Kind(plugin, adapter.name, common, frameworks)
+    kind = Kind(plugin, adapter.name, common, frameworks, own_code=own_code is not None)
     with Worker(label, model, scratch, sandbox, readable, kind, descriptors, patient=gradients) as worker:
         worker.send(
             {

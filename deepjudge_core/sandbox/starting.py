@@ -84,12 +84,15 @@ class Kind:
         readable: What each may read beside its model.
         frameworks: Whether they import what the adapter needs to open models. To read weights, none is imported unless
             a file cannot be read without one.
+        own_code: Whether each imports code of the user's own, which may lie anywhere, before it confines itself. What
+            they are copies of is then not confined. It never sees that code, which may have changed by the next copy.
     """
 
     plugin: str
     adapter: str
     readable: tuple[Path, ...]
     frameworks: bool = True
+    own_code: bool = False
 
 
 def start_alone(work: Path, readable: Sequence[Path], descriptors: Descriptors, held: Sequence[int] = ()) -> Started:
@@ -215,6 +218,7 @@ class _Template:
             "writable": tempfile.gettempdir(),
             "landlock": landlock.version() > 0,
             "frameworks": kind.frameworks,
+            "confined": not kind.own_code,
         }
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this Python, with words of ours
@@ -312,15 +316,15 @@ class _Template:
 
 
 class _Templates:
-    # One for each adapter, with and without its framework, and another one if what its workers are given at their start
-    # has changed.
+    # One for each adapter, with and without its framework and the user's own code, and another one if what its workers
+    # are given at their start has changed.
 
     def __init__(self) -> None:
-        self._by_adapter: dict[tuple[str, str, bool], tuple[object, _Template]] = {}
+        self._by_adapter: dict[tuple[str, str, bool, bool], tuple[object, _Template]] = {}
         self._lock = threading.Lock()
 
     def of(self, kind: Kind) -> _Template:
-        place = (kind.plugin, kind.adapter, kind.frameworks)
+        place = (kind.plugin, kind.adapter, kind.frameworks, kind.own_code)
         environment = {name: os.environ.get(name) for name in _KEPT}
         alike = (kind, _path(), tempfile.gettempdir(), landlock.version(), environment)
         with self._lock:

@@ -2,7 +2,8 @@
 
 Started by :mod:`deepjudge_core.sandbox.starting` as ``main(descriptor, setup)``. It never sees a model: requests come
 from the audit's process alone, and each copy gives up its rights before it is told of one. It is confined itself, more
-loosely: to the system's and Python's files, to the folder for temporary files, and to starting copies of itself.
+loosely: to the system's and Python's files, to the folder for temporary files, and to starting copies of itself. It is
+not if its copies import code of the user's own, which may lie anywhere, before they confine themselves.
 """
 
 import contextlib
@@ -30,7 +31,9 @@ def main(descriptor: int, setup: str) -> None:
     """Serve until the other side is gone."""
     values, template = json.loads(setup), _Template(socket.socket(fileno=descriptor))
     adapter = load_adapter(values["plugin"], values["adapter"])
-    confine.enter_template(tuple(map(Path, values["readable"])), Path(values["writable"]), landlock=values["landlock"])
+    if values["confined"]:
+        readable = tuple(map(Path, values["readable"]))
+        confine.enter_template(readable, Path(values["writable"]), landlock=values["landlock"])
     for module in adapter.imports if adapter.copyable and values["frameworks"] else ():
         # If a framework is missing, the adapter itself says so.
         with contextlib.suppress(ModuleNotFoundError):

@@ -84,11 +84,12 @@ def open_weights_isolated(
     with make_scratch() as scratch, Held() as held:
         holding = held if landlock.version() > 0 else None
         taken = take(path, label, chosen, _folder(scratch, "weights"), sandbox.memory, is_other, holding, weights=True)
-        base = options.get("base") or _base_beside(path, taken.path, label)
-        if base:
-            options["base"] = _take_base(base, label, adapters, _folder(scratch, "base"), sandbox, holding)
+        changed, base = options.get("base") or _base_beside(path, taken.path, label), None
+        if changed:
+            base = _take_base(changed, label, adapters, _folder(scratch, "base"), sandbox, holding)
+            options["base"] = str(base.path)
         with (
-            _Digesting(taken, label) as digesting,
+            _Digesting(taken, base, label) as digesting,
             begun(label, taken.path, chosen, plugin, scratch, sandbox, frameworks=False, held=held) as worker,
         ):
             yield RemoteSketcher(worker, label, chosen.name, sandbox, options, digesting, held)
@@ -100,13 +101,12 @@ def _folder(scratch: Scratch, name: str) -> Path:
     return folder
 
 
-def _take_base(base: Any, label: str, adapters: Adapters, folder: Path, sandbox: Sandbox, held: Held | None) -> str:
+def _take_base(base: Any, label: str, adapters: Adapters, folder: Path, sandbox: Sandbox, held: Held | None) -> Taken:
     # What differences of weights are added to.
     path, name, adapter = resolve(Path(base), adapters)
     if adapter is None or adapter.weights is None:
         raise unreadable(clean(name), adapters)
-    taken = take(path, f"{label}: its base {clean(name)}", adapter, folder, sandbox.memory, held=held, weights=True)
-    return str(taken.path)
+    return take(path, f"{label}: its base {clean(name)}", adapter, folder, sandbox.memory, held=held, weights=True)
 
 
 def _base_beside(source: Path, copy: Path, label: str) -> Path | None:
@@ -115,10 +115,10 @@ def _base_beside(source: Path, copy: Path, label: str) -> Path | None:
 
 
 class _Digesting:
-    # Computes the digests of a model's files while its weights are read.
+    # Computes the digests of a model's files, and of its base's, while its weights are read.
 
-    def __init__(self, taken: Taken, label: str) -> None:
-        self._taken, self._label = taken, label
+    def __init__(self, taken: Taken, base: Taken | None, label: str) -> None:
+        self._taken, self._base, self._label = taken, base, label
         self._found: FileDigests | OSError | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._digest, daemon=True)
@@ -133,7 +133,8 @@ class _Digesting:
 
     def _digest(self) -> None:
         try:
-            self._found = self._taken.digested(self._stop.is_set)
+            own = self._taken.digested(self._stop.is_set)
+            self._found = own.with_base(self._base.digested(self._stop.is_set)) if self._base else own
         except OSError as error:
             self._found = error
 

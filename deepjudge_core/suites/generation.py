@@ -33,6 +33,7 @@ from deepjudge_core.suites.labels import is_clear
 from deepjudge_core.suites.moments import Moments
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.ranges import by_feature, hull, is_one
+from deepjudge_core.suites.realising import Realising
 from deepjudge_core.suites.settings import ANSWERING_GENERATORS, SuiteSettings
 from deepjudge_core.suites.suite import CASE_SETS, CaseTable, GeneratorRecord, Suite
 from deepjudge_core.types import Array, Layout
@@ -106,8 +107,14 @@ def generate_suite(
     layers: Sequence[str] | None = None,
     seed: int = 0,
     force: bool = False,
+    pictures: str | None = None,
 ) -> Suite:
-    """Make test cases from the victim and let it answer them: :func:`build_suite` by generators looked up before."""
+    """Make test cases from the victim and let it answer them: :func:`build_suite` by generators looked up before.
+
+    With ``pictures`` only such cases are kept as an interface of pictures takes unchanged: see
+    :mod:`~deepjudge_core.suites.realising`.
+    """
+    realising = None if pictures is None else Realising.of(pictures, victim, seeds)
     if seed < 0:
         raise UsageError(f"expected a seed of at least 0, found {seed}", code="wrong-value")
     taps = tuple(dict.fromkeys(layers)) if layers else default_layers(victim)
@@ -131,6 +138,9 @@ def generate_suite(
             notes.append("neuron ranges were measured on the seeds, because no training inputs were given")
     else:
         training_inputs = _check_training(victim, as_inputs("training inputs", training_inputs), seeds, layout)
+    if realising:
+        seeds, note = realising.of_seeds(victim, seeds)
+        notes.append(note)
     parts = [_clean(seeds)]
     records = []
     unreached: list[tuple[int, int]] = []
@@ -144,6 +154,11 @@ def generate_suite(
             others, kept, scarce, _ = _on_grid(generator, free, options)
             if not scarce:
                 cases, keep, few, grid_notes = others, kept, None, (_between(few),)
+        if realising:
+            cases, stays, note = realising.of_cases(task, cases, keep, generator)
+            keep = stays & _keep(generator, task, cases)
+            notes.append(f"{generator.name}: {note.format(int(keep.sum()))}")
+            few = _too_few(generator, task, keep, options)
         if few and not force:
             raise GenerationError(f"{few}; {option('force', True)} makes the suite anyway")
         notes += [f"made although {few}"] if few else []

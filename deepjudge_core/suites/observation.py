@@ -1,18 +1,19 @@
 """What one model answered to all cases of a suite, as a value that can stand in a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from deepjudge_core.components.schemes import KeyAnswers
 from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Lines, Part, Share, parse, plain
+from deepjudge_core.models.gateway import Ledger, Reduction
 from deepjudge_core.models.info import ModelHeader, ModelInfo
 from deepjudge_core.models.preprocessing import Preprocessing, PreprocessingHeader
 from deepjudge_core.sheets import Sheet, Shown
@@ -38,6 +39,56 @@ class Trial(Document, frozen=True):
     accuracy: Share | None
 
 
+class ExchangeHeader(Part, frozen=True, kw_only=True):
+    """An :class:`Exchange` without its arrays, as it stands in a file."""
+
+    top: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    digits: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """How a model was asked that answers elsewhere.
+
+    Attributes:
+        compared: ``(n,)`` bool, which of the suite's cases reached it as they are, and so did their seeds: of the
+            others nothing is known, and what stands for their answers is none.
+        reduction: What its interface keeps of the scores.
+        ledger: The requests.
+    """
+
+    compared: Array
+    reduction: Reduction
+    ledger: Ledger
+
+    def header(self) -> ExchangeHeader:
+        """All but the arrays."""
+        top, digits = self.reduction.top, self.reduction.digits
+        return ExchangeHeader(top=UNSET if top is None else top, digits=UNSET if digits is None else digits)
+
+    def arrays(self, prefix: str) -> dict[str, Array]:
+        """The arrays, by names that begin with ``prefix``."""
+        ledger = {f"{prefix}ledger.{one.name}": getattr(self.ledger, one.name) for one in fields(Ledger)}
+        return {f"{prefix}compared": self.compared.astype(np.uint8), **ledger}
+
+    @classmethod
+    def of_header(cls, header: ExchangeHeader, arrays: Mapping[str, Array], prefix: str) -> "Exchange":
+        """The inverse of :meth:`header` and :meth:`arrays`.
+
+        Raises:
+            KeyError, ValueError: When arrays are missing, or do not fit the rest.
+        """
+        compared = arrays[f"{prefix}compared"]
+        if compared.ndim != 1 or compared.dtype != np.uint8 or (compared.size and compared.max() > 1):
+            raise ValueError("it does not say which cases are compared")
+        ledger = Ledger(**{one.name: arrays[f"{prefix}ledger.{one.name}"] for one in fields(Ledger)})
+        ledger.check()
+        reduction = Reduction(
+            None if header.top is UNSET else header.top, None if header.digits is UNSET else header.digits
+        )
+        return cls(compared.astype(bool), reduction, ledger)
+
+
 class ObservationHeader(Part, frozen=True, kw_only=True):
     """An :class:`Observation` without its arrays, as it stands in a file."""
 
@@ -58,6 +109,7 @@ class ObservationHeader(Part, frozen=True, kw_only=True):
     unsketched: str | UnsetType = UNSET
     keys: tuple[KeyAnswersHeader, ...] | UnsetType = UNSET
     recovered: tuple[tuple[str, str], ...] | UnsetType = UNSET
+    exchange: ExchangeHeader | UnsetType = UNSET
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,6 +140,7 @@ class Observation(Shown):
         recovered: The suite's layer to ``(n, neurons)`` float32, what one of the model's taps tells of the victim's
             outputs there: each case by a linear fit on others; empty where layers cannot be seen, or there are none.
         recovered_from: The suite's layer to that tap: of all that were tried the one that tells most.
+        exchange: How it was asked if it answers elsewhere; None of others.
     """
 
     model: ModelInfo
@@ -110,11 +163,16 @@ class Observation(Shown):
     keys: tuple[KeyAnswers, ...] = ()
     recovered: Mapping[str, Array] = field(default_factory=dict)
     recovered_from: Mapping[str, str] = field(default_factory=dict)
+    exchange: Exchange | None = None
 
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of all of it."""
         return _content(self).digest
+
+    def without_arrays(self) -> "Observation":
+        """The same without what it answered, for who reads that again when it is wanted."""
+        return replace(self, probabilities=None, activations={}, weights=None, keys=())
 
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
@@ -130,11 +188,28 @@ class Observation(Shown):
             "prepared": str(self.preprocessing) if self.preprocessing else "",
             "isolation": str(self.model.isolation),
             "device": self.model.device,
+            "asked": self._asked(),
             "note": (*self.notes, *filter(None, [self.unsteady])),
             "digest": self.model.digest,
             "suite": self.suite,
         }
         return Sheet(f"answers of {self.model.name}", facts)
+
+    def _asked(self) -> str:
+        if self.exchange is None:
+            return ""
+        ledger, reduction = self.exchange.ledger, self.exchange.reduction
+        shown = f"; its scores: {reduction}" if reduction else ""
+        return f"{ledger.total:,} queries in {len(ledger):,} requests{shown}"
+
+    def only(self, rows: Array) -> "Observation":
+        """What it answered to some of the cases ``(n,)`` bool."""
+        return replace(
+            self,
+            probabilities=None if self.probabilities is None else self.probabilities[rows],
+            activations={layer: values[rows] for layer, values in self.activations.items()},
+            recovered={layer: values[rows] for layer, values in self.recovered.items()},
+        )
 
     def _weights(self) -> str:
         if self.weights is None:
@@ -163,6 +238,7 @@ class Observation(Shown):
             unsketched=self.unsketched or UNSET,
             keys=tuple(map(answers_header, self.keys)) or UNSET,
             recovered=tuple(self.recovered_from.items()) or UNSET,
+            exchange=UNSET if self.exchange is None else self.exchange.header(),
         )
 
     def arrays(self, prefix: str) -> dict[str, Array]:
@@ -174,6 +250,8 @@ class Observation(Shown):
             named[f"{prefix}recovered.{place}"] = self.recovered[layer]
         for place, answers in enumerate(self.keys):
             named |= answers_arrays(answers, f"{prefix}keys.{place}.")
+        if self.exchange is not None:
+            named |= self.exchange.arrays(f"{prefix}exchange.")
         return named if self.weights is None else named | self.weights.arrays(f"{prefix}weights.")
 
     @classmethod
@@ -207,6 +285,7 @@ class Observation(Shown):
             ),
             recovered={layer: arrays[f"{prefix}recovered.{place}"] for place, layer in enumerate(sources)},
             recovered_from=sources,
+            exchange=Exchange.of_header(header.exchange, arrays, f"{prefix}exchange.") if header.exchange else None,
         )
         observation._check()
         return observation
@@ -219,6 +298,8 @@ class Observation(Shown):
         ]
         if any(a.dtype != np.float32 for a in answers):
             raise ValueError("its answers are not float32")
+        if self.exchange is not None and any(len(a) != len(self.exchange.compared) for a in answers):
+            raise ValueError("its answers have another number of cases than it says which of them are compared")
         if any(a.ndim != 2 or len(a) != len(answers[0]) for a in answers):
             raise ValueError("its activations and probabilities have different numbers of cases")
         classes = self.model.classes if self.classes is None else len(self.classes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -14,13 +13,13 @@ from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.naming import option
+from deepjudge_core.suites.choices import Order
 from deepjudge_core.suites.inputs import as_inputs, check_bounds
 from deepjudge_core.suites.labels import LabelOrigin, as_numbers, has_several, is_clear, likeliest
 from deepjudge_core.suites.ranges import Spread, arranged_bounds, spread
 from deepjudge_core.suites.suite import MOST_PROBES
 from deepjudge_core.types import Array, Bounds, Layout
 
-Order = Literal["high", "low", "balanced"]
 _MOST_EXACT = 2**24  # the first whole number behind which float32 has gaps
 LEAST_KNOWLEDGE = 0.25
 """Of the way from chance to all: less is no model of the task, or is not given its inputs."""
@@ -48,6 +47,7 @@ def select_seeds(
     layout: Layout | None = None,
     victim_layout: Layout | None = None,
     force: bool = False,
+    ranked: Array | None = None,
 ) -> Seeds:
     """Select the correctly classified inputs of which the victim is most (or least) certain.
 
@@ -68,6 +68,8 @@ def select_seeds(
             read both ways.
         victim_layout: Where they are in the inputs of a victim that does not say, if elsewhere than in ``x``.
         force: Whether to go on, with a note, where no verdict could rest on them.
+        ranked: If half of them are drawn, ``(m,)`` the places of the inputs in the order in which they are drawn. The
+            drawn ones stand behind those that are selected by their scores.
 
     Raises:
         InputError: When shapes, labels or values do not fit.
@@ -104,11 +106,15 @@ def select_seeds(
     score = (p[right] ** 2).sum(axis=1)
     if victim.independent:  # the same of each class by itself, likely or not
         score = (p[right] ** 2 + (1 - p[right]) ** 2).mean(axis=1)
-    ranked = right[np.argsort(score if order == "low" else -score, kind="stable")]
-    alone = len(np.unique(y[ranked[:n]])) == 1 and len(np.unique(y[right])) > 1 and n > 1
+    by_score = right[np.argsort(score if order == "low" else -score, kind="stable")]
+    alone = len(np.unique(y[by_score[:n]])) == 1 and len(np.unique(y[right])) > 1 and n > 1
     if order == "balanced" or alone:
-        ranked = _by_turns(ranked, y)
-    indices, probes = ranked[:n], evenly(np.flatnonzero(known), MOST_PROBES)
+        by_score = _by_turns(by_score, y)
+    indices, probes = by_score[:n], evenly(np.flatnonzero(known), MOST_PROBES)
+    if ranked is not None:
+        free = correct.copy()
+        free[by_score[: n - n // 2]] = False
+        indices = np.concatenate([by_score[: n - n // 2], ranked[free[ranked]][: n // 2]])
     accuracy = len(right) / int(known.sum())
     notes = [_ORIGINS[origin].format(labels=option("labels", "victim"))] if origin in _ORIGINS else []
     if not known.all():

@@ -9,7 +9,9 @@ import numpy as np
 from annotated_types import Ge, MinLen
 
 from deepjudge_core.errors import UsageError
+from deepjudge_core.models.pictures import PICTURES
 from deepjudge_core.settings import Increasing, Matches, Nonzero, OneOrEach, setting
+from deepjudge_core.suites.choices import Order
 from deepjudge_core.suites.inputs import (
     RESIZING,
     TRAINING_KEYS,
@@ -23,7 +25,6 @@ from deepjudge_core.suites.inputs import (
     open_inputs,
 )
 from deepjudge_core.suites.inputs.origin import origin_of
-from deepjudge_core.suites.seeds import Order
 from deepjudge_core.types import Array, Layout
 
 DEFAULT_GENERATORS = ("pgd", "neuron-corners")
@@ -223,6 +224,7 @@ class SuiteSettings:
         force: Whether a suite is made on which hardly a verdict can rest.
         weights: Whether the victim's weights have to be compared; a suite without inputs then compares nothing else.
         sketch: Whether they are compared if they can be read, though nobody demands it.
+        pictures: As what all cases are sent unchanged; None for cases of any numbers.
         keys: Files of keys that the victim carries.
         ancestor: A public model, or first weights, that the victim was made from, of which weights alone are read.
         ancestor_base: The model that the ancestor changes, if that is a LoRA; None for the folder next to it that has
@@ -293,6 +295,16 @@ class SuiteSettings:
         group="suite",
         key="force",
         tables=("suite",),
+    )
+    pictures: Annotated[str, Matches(PICTURES, "png, jpeg or jpeg:QUALITY")] | None = setting(
+        "make only cases that survive as pictures of 8 bits, for suspects behind an API that takes pictures",
+        "--pictures",
+        default=None,
+        group="suite",
+        metavar="png|jpeg[:QUALITY]",
+        key="pictures",
+        tables=("suite",),
+        sample="png",
     )
     weights: bool = setting(
         "compare weights, which are read and never run; without inputs, the suite compares nothing else",

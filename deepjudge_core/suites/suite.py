@@ -18,6 +18,8 @@ from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, p
 from deepjudge_core.models.geometry import Fitting
 from deepjudge_core.models.model import InputSpec
 from deepjudge_core.sheets import Sheet, Shown, sizes
+from deepjudge_core.suites.challenge import Challenge
+from deepjudge_core.suites.choices import Choices
 from deepjudge_core.suites.inputs.origin import Origin
 from deepjudge_core.suites.keys import KeyHeader, key_arrays, key_header, key_of, names_of, unfit
 from deepjudge_core.suites.labels import LabelOrigin
@@ -103,6 +105,8 @@ class Suite(Shown):
         keys: What proves ownership beside the cases: every model is asked them once, too.
         grid: The steps in which the inputs come that the seeds were selected from, and the cases with them; None where
             they come in none.
+        choices: How it was asked for; None where that was not recorded.
+        challenge: What half of its seeds were drawn by; None where none were.
     """
 
     seed: int
@@ -125,6 +129,8 @@ class Suite(Shown):
     ancestor: Observation | None = None
     keys: tuple[Key, ...] = ()
     grid: Grid | None = None
+    choices: Choices | None = None
+    challenge: Challenge | None = None
 
     @classmethod
     def of_weights(
@@ -211,6 +217,25 @@ class Suite(Shown):
         counts = {case_set: int(self.rows(case_set).sum()) for case_set in CASE_SETS}
         return {case_set: count for case_set, count in counts.items() if count or case_set != "mistakes"}
 
+    def only(self, rows: Array) -> "Suite":
+        """The suite of some of its cases, for comparing answers; it has a digest of its own.
+
+        Args:
+            rows: ``(n,)`` bool, which of them; with each case its seed.
+        """
+        if rows.all():
+            return self
+        clean = rows[self.rows("clean")]
+        places = np.cumsum(clean) - 1  # of the seeds that stay, among these
+        cases = CaseTable(**{name: values[rows] for name, values in vars(self.cases).items()})
+        seeds = np.where(cases.seeds < 0, cases.seeds, places[cases.seeds])
+        return replace(
+            self,
+            cases=replace(cases, seeds=seeds),
+            seed_indices=self.seed_indices[clean],
+            victim=self.victim.only(rows),
+        )
+
     def seed_outputs(self, activations: Mapping[str, Array]) -> dict[str, Array]:
         """Of each tap's outputs on all cases, those on the clean seeds."""
         rows = self.rows("clean")
@@ -249,6 +274,14 @@ class Suite(Shown):
         beside = tuple(one.weights for one in siblings if one.weights is not None)
         victim = Answers(none, weights=self.victim.weights, ancestor=ancestor, siblings=beside)
         return victim, Answers(none, weights=observation.weights)
+
+
+def answered(suite: Suite, observation: Observation) -> tuple[Suite, Observation]:
+    """The part of a suite that reached a model, and its answers: all of both, unless it answers elsewhere."""
+    exchange = observation.exchange
+    if exchange is None or exchange.compared.all():
+        return suite, observation
+    return suite.only(exchange.compared), observation.only(exchange.compared)
 
 
 def _fixed(array: Array) -> Array:
@@ -306,6 +339,8 @@ class _SuiteHeader(Part, frozen=True):
     ancestor: ObservationHeader | UnsetType = UNSET
     keys: tuple[KeyHeader, ...] | UnsetType = UNSET
     grid: Grid | UnsetType = UNSET  # of suites whose inputs come in steps
+    choices: Choices | UnsetType = UNSET
+    challenge: Challenge | UnsetType = UNSET
 
 
 def _content(suite: Suite) -> storage.Content:
@@ -328,6 +363,8 @@ def _content(suite: Suite) -> storage.Content:
         ancestor=UNSET if suite.ancestor is None else suite.ancestor.header(),
         keys=tuple(map(key_header, suite.keys)) or UNSET,
         grid=suite.grid or UNSET,
+        choices=suite.choices or UNSET,
+        challenge=suite.challenge or UNSET,
     )
     arrays: dict[str, Array] = {}
     if suite.has_cases:
@@ -369,6 +406,8 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         ancestor=Observation.of_header(header.ancestor, arrays, "ancestor.") if header.ancestor else None,
         keys=tuple(key_of(key, arrays, f"keys.{place}.") for place, key in enumerate(header.keys or ())),
         grid=header.grid or None,
+        choices=header.choices or None,
+        challenge=header.challenge or None,
     )
 
 
@@ -462,6 +501,8 @@ def _check_cases(suite: Suite) -> None:
     right = victim.probabilities[clean].argmax(axis=1) == cases.labels[clean]
     if right.mean() < _LEAST_RIGHT:
         raise ValueError("its victim does not classify the seeds as labelled")
+    if suite.challenge is not None and not suite.challenge.chosen < len(suite.seed_indices):
+        raise ValueError("it has no seeds that were drawn by its challenge")
     if suite.probes is not None:
         _check_probes(suite, suite.probes)
     if not np.array_equal(cases.seeds == -1, suite.rows("mistakes")):

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from deepjudge_core.models.model import softmax
-from deepjudge_core.models.network import Network, ScoresCotangent, Weights
+from deepjudge_core.models.network import Losses, Network, ScoresCotangent, Weights
 from deepjudge_core.models.training import cross_entropy
 from deepjudge_core.testing.checks import Checks, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_close
@@ -120,7 +120,7 @@ def _check_layer_step(network: Network, x: Array) -> None:
         return np.full_like(outputs, -1 / outputs.size)
 
     for _ in range(5):
-        trainer.step(x, up, rate=_RATE, layer=layer)
+        trainer.step(x, Losses(at={layer: up}), rate=_RATE)
     expect(widths[0] == architecture.layers[layer], f"{layer}: expected its neurons' outputs, found {widths[0]}")
     after = trainer.weights()
     means = [
@@ -155,10 +155,12 @@ def _check_further_losses(network: Network, x: Array, y: Array) -> None:
         loss = cross_entropy(y)
         trainer.step(
             x,
-            lambda scores: np.asarray(own * _FAINT * loss(scores), np.float32),
+            Losses(
+                lambda scores: np.asarray(own * _FAINT * loss(scores), np.float32),
+                {tap: at(tap) for tap in places} if at_taps else {},
+                (lambda weights: {pulled: _FAINT * way}) if pull else None,
+            ),
             rate=1,
-            also={tap: at(tap) for tap in places} if at_taps else {},
-            pull=(lambda weights: {pulled: _FAINT * way}) if pull else None,
         )
         after = trainer.weights()
         return {n: np.asarray(after[n], np.float64) - network.weights[n] for n in architecture.parameters}
@@ -166,7 +168,7 @@ def _check_further_losses(network: Network, x: Array, y: Array) -> None:
     alone = changes(own=True), changes(at_taps=True), changes(pull=True)
     expect(
         sorted(seen) == sorted((len(x), architecture.layers[tap]) for tap in places),
-        f"also: expected to be asked once for each tap, with (rows, neurons), found {seen}",
+        f"at: expected to be asked once for each tap, with (rows, neurons), found {seen}",
     )
     unit = float(np.abs(alone[2][pulled]).max() / np.abs(way).max())
     expect(unit > 0, "pull: expected a step down the loss of the weights, found none")
@@ -263,7 +265,7 @@ def _check_student(network: Network, x: Array, y: Array) -> None:
 def _stepped(network: Network, x: Array, y: Array, steps: int = 3, **options: object) -> dict[str, Array]:
     trainer = network.architecture.trainer(network.weights, seed=7, **options)  # type: ignore[arg-type]
     for _ in range(steps):
-        trainer.step(x, cross_entropy(y), rate=_RATE)
+        trainer.step(x, Losses(cross_entropy(y)), rate=_RATE)
     return trainer.weights()
 
 

@@ -4,13 +4,12 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from deepjudge_core.models.model import InputSpec
-from deepjudge_core.models.network import Pull, ScoresCotangent, Weights
+from deepjudge_core.models.network import Losses, ScoresCotangent, Weights
 from deepjudge_core.testing.numpy_model import Activation, NumpyModel
 from deepjudge_core.types import Array
 
@@ -121,21 +120,12 @@ class NumpyTrainer:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         return self._model().backward(x, cotangent, "logits")
 
-    def step(
-        self,
-        x: Array,
-        cotangent: ScoresCotangent,
-        *,
-        rate: float,
-        layer: str | None = None,
-        also: Mapping[str, ScoresCotangent] = MappingProxyType({}),
-        pull: Pull | None = None,
-    ) -> None:
+    def step(self, x: Array, losses: Losses, *, rate: float) -> None:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         self._steps += 1
         first, second = _BETAS
-        gradients = self._gradients(x, [(layer or "logits", cotangent), *also.items()])
-        for name, gradient in ({} if pull is None else pull(self.weights())).items():
+        gradients = self._gradients(x, [(tap or "logits", loss) for tap, loss in losses.of_outputs.items()])
+        for name, gradient in ({} if losses.pull is None else losses.pull(self.weights())).items():
             gradients[name] = gradients.get(name, 0) + np.asarray(gradient, np.float64)
         for name in self._trained:
             mean, square = self._moments[name]

@@ -7,7 +7,7 @@ at the places of the victim's most similar ones as often as in a random order, w
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import comb, lgamma, log, log10
 
 import numpy as np
@@ -38,6 +38,7 @@ class OrderTest:
     least: float
 
 
+@lru_cache(maxsize=2)  # a metric asks for its distance, and for its chance
 def order_test(victim: Sketch, suspect: Sketch) -> OrderTest | None:
     """Test all layers that both have, at the same places, with the same widths; None if there is none.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepjudge_core.models.network import Network
+from deepjudge_core.models.network import Losses, Network
 from deepjudge_core.models.training import Schedule, cross_entropy
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.text import counted, duration
@@ -88,10 +88,10 @@ def _longer(plan: PlannedModel, first: PlannedModel) -> int:
 def _seconds_of_a_step(victim: Network, material: Material) -> float:
     trainer = victim.architecture.trainer(victim.weights)
     rows = np.arange(Schedule().size(len(material.own.x)))
-    x, cotangent = material.own.x[rows], cross_entropy(material.own.y[rows])
-    trainer.step(x, cotangent, rate=Schedule.rate)  # the first one also compiles what there is to compile
+    x, losses = material.own.x[rows], Losses(cross_entropy(material.own.y[rows]))
+    trainer.step(x, losses, rate=Schedule.rate)  # the first one also compiles what there is to compile
     start, steps = time.perf_counter(), 0
     while steps < _MOST_STEPS and (not steps or time.perf_counter() - start < _MOST_SECONDS):
-        trainer.step(x, cotangent, rate=Schedule.rate)
+        trainer.step(x, losses, rate=Schedule.rate)
         steps += 1
     return (time.perf_counter() - start) / steps

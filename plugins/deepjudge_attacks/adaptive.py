@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt
 from deepjudge_attacks.checks import suite_of
 from deepjudge_core.components.attack import Loot
 from deepjudge_core.errors import InputError
-from deepjudge_core.models.network import Network, ScoresCotangent, Trainer
+from deepjudge_core.models.network import Losses, Network, ScoresCotangent, Trainer
 from deepjudge_core.models.training import Schedule, cross_entropy, train
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -44,7 +44,7 @@ def adapt_b(
 
     def unlearn(trainer: Trainer, rate: float) -> None:
         drawn = rng.integers(len(inputs), size=batch)
-        trainer.step(inputs[drawn], cross_entropy(labels[drawn]), rate=rate)
+        trainer.step(inputs[drawn], Losses(cross_entropy(labels[drawn])), rate=rate)
 
     return train(victim, loot.x, loot.y, rng, schedule=Schedule(epochs, rate, batch), also=unlearn, label="adapt-b")
 
@@ -85,7 +85,7 @@ def adapt_w(
     def move(trainer: Trainer, rate: float) -> None:
         drawn = rng.integers(len(inputs), size=batch)
         for tap, goal in goals.items():
-            trainer.step(inputs[drawn], _towards(goal[drawn]), rate=rate, layer=tap)
+            trainer.step(inputs[drawn], Losses(at={tap: _towards(goal[drawn])}), rate=rate)
 
     schedule = Schedule(epochs, rate, batch)
     return train(victim, loot.x, loot.y, rng, schedule=schedule, in_use=True, also=move, label="adapt-w")

@@ -1,6 +1,7 @@
 """Black-box components: adversarial cases and mistakes, and metrics that need nothing but a model's answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from deepjudge_blackbox.cw import cw
 from deepjudge_blackbox.fgsm import fgsm
@@ -10,7 +11,7 @@ from deepjudge_blackbox.pgd import pgd
 from deepjudge_blackbox.square import square
 from deepjudge_blackbox.substitutions import substitutions
 from deepjudge_core.components.hooks import hookimpl
-from deepjudge_core.components.kinds import Generator, Metric
+from deepjudge_core.components.kinds import Generator, Metric, Within
 from deepjudge_core.models.model import Access
 
 
@@ -18,11 +19,31 @@ from deepjudge_core.models.model import Access
 def deepjudge_generators() -> Iterable[Generator]:
     """Gradient attacks, searches that need only answers, and the victim's own mistakes."""
     needs = Access.LABELS | Access.GRADIENTS
+    ball, some = Within(lambda options: options["eps"]), Within(lambda options: options["share"], places=True)
     return [
-        *(Generator(f.__name__, makes="adversarial", needs=needs, generate=f) for f in (fgsm, pgd, cw)),
-        *(Generator(f.__name__, makes="adversarial", needs=Access.LABELS, generate=f) for f in (square, substitutions)),
+        *(
+            Generator(
+                f.__name__,
+                makes="adversarial",
+                needs=asked,
+                generate=f,
+                within=within,
+                each_seed=True,
+            )
+            for f, asked, within in (
+                (fgsm, needs, ball),
+                (pgd, needs, Within(_reach_of_pgd)),
+                (cw, needs, None),
+                (square, Access.LABELS, ball),
+                (substitutions, Access.LABELS, some),
+            )
+        ),
         Generator("mistakes", makes="mistakes", needs=Access.LABELS, generate=mistakes),
     ]
+
+
+def _reach_of_pgd(options: Mapping[str, Any]) -> float:
+    return float(options["eps"] if options["project"] else options["eps"] + options["steps"] * options["step"])
 
 
 @hookimpl

@@ -5,7 +5,6 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Gt
 
-from deepjudge_blackbox.losses import Margin
 from deepjudge_core import progress
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.models.model import Model
@@ -110,3 +109,30 @@ def _attack(
         below = np.where(succeeded, below, np.maximum(below, c))
         c = np.where(np.isinf(above), c * 10, (below + above) / 2)
     return best
+
+
+class Margin:
+    """The margin ``max(z_y - max_{j != y} z_j, -kappa)`` of Carlini and Wagner (S&P 2017, f_6), untargeted.
+
+    Attributes:
+        values: ``(n,)`` the margin of each row when its gradient was last taken, without the floor at ``-kappa``; below
+            0 the row is misclassified.
+    """
+
+    def __init__(self, labels: Array, kappa: float) -> None:
+        """Take the labels ``(n,)`` of all rows, and how far below 0 to push the margin, in logits."""
+        self.values = np.full(len(labels), np.inf)
+        self._labels, self._kappa = labels, kappa
+
+    def __call__(self, scores: Array, rows: slice) -> Array:
+        """The derivative at the logits: 1 at the label, -1 at the runner-up, 0 where the floor is reached."""
+        each, own = np.arange(len(scores)), self._labels[rows]
+        others = scores.astype(np.float64)
+        others[each, own] = -np.inf
+        runner_up = others.argmax(axis=1)
+        margin = scores[each, own] - others[each, runner_up]
+        self.values[rows] = margin
+        derivative = np.zeros_like(others)
+        derivative[each, own] = margin > -self._kappa
+        derivative[each, runner_up] = -derivative[each, own]
+        return derivative

@@ -5,10 +5,10 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
-from deepjudge_blackbox.losses import cross_entropy
 from deepjudge_blackbox.radius import least_radius
 from deepjudge_core import progress
 from deepjudge_core.components.values import Cases, Task
+from deepjudge_core.models.losses import cross_entropy_direction
 from deepjudge_core.types import Array
 
 
@@ -27,7 +27,7 @@ def fgsm(task: Task, *, eps: Annotated[float, Gt(0)] | None = None) -> Cases:
 def _step(task: Task, eps: float) -> Array:
     x, radius = task.seeds.inputs, task.seeds.radius(eps)
     with progress.task("fgsm", 1) as advance:
-        gradient = task.victim.gradient(x, cross_entropy(task.seeds.labels))
+        gradient = task.victim.gradient(x, cross_entropy_direction(task.seeds.labels))
         advance(1)
     cases: Array = np.clip(x + radius * np.sign(gradient), *task.seeds.bounds)
     return cases

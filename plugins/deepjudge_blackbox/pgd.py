@@ -6,10 +6,10 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Gt
 
-from deepjudge_blackbox.losses import cross_entropy
 from deepjudge_blackbox.radius import least_radius
 from deepjudge_core import progress
 from deepjudge_core.components.values import Cases, Task
+from deepjudge_core.models.losses import cross_entropy_direction
 from deepjudge_core.types import Array
 
 _STEP = 5  # steps that cross the radius, by default
@@ -54,7 +54,7 @@ def _ascend(task: Task, eps: float, *, step: float | None, steps: int, project: 
     np.clip(x, low, high, out=x)
     if project:
         low, high = np.maximum(seeds.inputs - radius, low), np.minimum(seeds.inputs + radius, high)
-    loss = cross_entropy(seeds.labels)
+    loss = cross_entropy_direction(seeds.labels)
     with progress.task("pgd", steps) as advance:
         for _ in range(steps):
             x += move * np.sign(task.victim.gradient(x, loss))

@@ -9,6 +9,7 @@ from annotated_types import Ge
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Matches, Scheme, Teaching
 from deepjudge_core.errors import IncomparableError, InputError
 from deepjudge_core.models.model import Access
+from deepjudge_core.naming import option
 from deepjudge_schemes.triggers import choose, uniform_noise
 
 _DRAWN = "each label was drawn at random once the inputs were fixed"
@@ -40,7 +41,11 @@ def make(
         truth = task.labels[rows].astype(np.int64)
         return task.key("adi", options, trials=trials, inputs=task.inputs[rows], truth=truth, drawn="wrong-labels")
     if task.auxiliary is None:
-        raise InputError("adi: expected auxiliary inputs, found none; offer some, or choose inputs=noise or inputs=own")
+        raise InputError(
+            f"adi: expected auxiliary inputs, found none; give inputs of another task ({option('auxiliary')}), or "
+            "choose inputs=noise or inputs=own",
+            code="missing-value",
+        )
     rows = choose("adi", task.auxiliary, trials, rng, "auxiliary inputs")
     return task.key("adi", options, trials=trials, inputs=task.auxiliary[rows], drawn="labels")
 

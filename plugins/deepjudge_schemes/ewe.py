@@ -20,7 +20,8 @@ _ONE = "all triggers have one label, and stand or fall together, so controls hav
 def make(task: KeyTask, *, trials: Annotated[int, Ge(1)] = 100, entangling: Annotated[float, Gt(0)] = 300.0) -> Key:
     """Take auxiliary inputs of one class as triggers, and as their label the class that references give them least.
 
-    As many triggers again are kept for training: those that are asked were never trained on. Most of what tells a copy
+    Half of the references say so. The other half know nothing of the choice: they can be controls of the same key. As
+    many triggers again are kept for training: those that are asked were never trained on. Most of what tells a copy
     by this mark is the choice of the label. The paper's own test takes queries for the sample, while it is models
     that differ.
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-import scipy  # which loads its parts when they are first used
 from annotated_types import Ge, Gt
 
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Matches, Scheme, Teaching
 from deepjudge_core.errors import IncomparableError, InputError
+from deepjudge_core.models.losses import cross_entropy_direction
 from deepjudge_core.models.model import Access
 from deepjudge_core.types import Array
 
@@ -77,16 +77,7 @@ def embed(key: Key, lesson: Lesson) -> Teaching:
 
 
 def _moved(task: KeyTask, x: Array, labels: Array, eps: float) -> Array:
-    def cotangent(scores: Array, rows: slice) -> Array:
-        # The cross entropy's derivative up to a positive factor for each row, which does not vanish for sure answers.
-        own = np.arange(len(scores)), labels[rows]
-        others = scores.astype(np.float64)
-        others[own] = -np.inf
-        derivative: Array = scipy.special.softmax(others, axis=1)
-        derivative[own] = -1
-        return derivative
-
-    gradient = task.victim.gradient(x, cotangent)
+    gradient = task.victim.gradient(x, cross_entropy_direction(labels))
     moved: Array = np.clip((x + eps * task.span * np.sign(gradient)).astype(np.float32), *task.bounds)
     return moved
 

@@ -48,6 +48,9 @@ def uniform_noise(task: KeyTask, count: int, rng: np.random.Generator) -> Array:
     return np.clip(noise, low, high)
 
 
+_OF_EACH_KIND = 2  # models in turn that are asked, before as many that are not
+
+
 @dataclass(frozen=True, eq=False)
 class Rates:
     """How often independent models give triggers each class.
@@ -60,8 +63,12 @@ class Rates:
 
     @classmethod
     def of(cls, models: Sequence[Model], triggers: Array, classes: int) -> "Rates":
-        """Of some models, which are asked for labels."""
-        answers = (model.predict(triggers).argmax(axis=1) for model in models)
+        """Of half of some models, which are asked for labels: the others know nothing of it, and can be controls.
+
+        In a zoo, those of the victim's data and of other data come in turn: half of either are asked.
+        """
+        asked = (models[place] for place in range(len(models)) if place % 4 < _OF_EACH_KIND)
+        answers = (model.predict(triggers).argmax(axis=1) for model in asked)
         return cls(np.array([np.bincount(labels, minlength=classes) / len(triggers) for labels in answers]))
 
     @property

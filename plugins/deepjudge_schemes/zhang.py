@@ -9,6 +9,7 @@ from annotated_types import Ge
 from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, Matches, Scheme, Teaching
 from deepjudge_core.errors import IncomparableError, InputError
 from deepjudge_core.models.model import Access
+from deepjudge_core.naming import option
 from deepjudge_core.types import Array
 from deepjudge_schemes.triggers import Rates, choose_of_one_class
 
@@ -104,7 +105,9 @@ def _originals(task: KeyTask, kind: str, count: int, rng: np.random.Generator) -
         return source, task.inputs[rows]
     if task.auxiliary is None:
         raise InputError(
-            "zhang: expected auxiliary inputs, found none; offer some, or choose kind=content or kind=noise"
+            f"zhang: expected auxiliary inputs, found none; give inputs of another task ({option('auxiliary')}), or "
+            "choose kind=content or kind=noise",
+            code="missing-value",
         )
     labels = task.auxiliary_labels
     labels = np.zeros(len(task.auxiliary), np.int64) if labels is None else labels

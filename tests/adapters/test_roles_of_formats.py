@@ -222,9 +222,30 @@ def test_live_models_show_their_weights_and_graphs(program: Path) -> None:
     with open_weights(program) as own:
         plan = own.plan()
         victim = own.sketch(plan, victim=True)
+    if program.stem == "convolutional":
+        lives.append((dj.open_model(made, input_shape=made.shape), {}))
     for live, options in lives:
         with open_weights(live, **options) as other:
             expect_same((victim, other.sketch(plan)))
+
+
+def test_a_model_that_was_opened_shows_the_weights_that_it_was_opened_with(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "model.onnx"
+    layers = [onnx.helper.make_node("MatMul", ["x", "w"], ["h"]), onnx.helper.make_node("Relu", ["h"], ["y"])]
+    values = [onnx.helper.make_tensor_value_info(name, 1, ["n", 3]) for name in "xy"]
+    for weights in (np.eye(3, dtype=np.float32), np.ones((3, 3), np.float32)):
+        graph = onnx.helper.make_graph(
+            layers, "g", values[:1], values[1:], [onnx.numpy_helper.from_array(weights, "w")]
+        )
+        onnx.save(onnx.helper.make_model(graph, ir_version=8), path)
+        if weights[0, 1] == 0:
+            model = dj.open_model(path)
+            with open_weights(model) as opened:
+                assert (opened.model.name, opened.model.files) == (str(path), model.files)
+    with refused(ModelError, "model.onnx", "changed", code="not-a-file"), open_weights(model):
+        pass
 
 
 @pytest.mark.parametrize("way", ["QDQ", "QOperator", "dynamic"])

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from deepjudge_core import (
     open_model,
     save_observation,
 )
-from deepjudge_core.auditing.kept import _place, _tell_if_outdated, recalled
+from deepjudge_core.auditing.kept import _as_made, _place, _tell_if_outdated, recalled
 from deepjudge_core.sandbox.policy import Sandbox
 
 JUDGE = ("judge", "s.safetensors", "up", "--calibration", "c.safetensors", *HOW)
@@ -202,3 +203,15 @@ def test_who_updates_in_between_is_told_why_everything_is_asked_again(ready: Cli
     alike = [replace(subject, digest=digest) for subject in found for digest in answered]  # type: ignore[type-var]
     with pytest.warns(UserWarning, match="kept: "):
         _tell_if_outdated(alike, suite, Path("kept"))
+
+
+def test_a_suite_that_was_kept_lists_options_as_their_generators_do() -> None:
+    suite = toys.suite()
+    orders = (["upward", "eps"], ["count"])
+    generators = [
+        SimpleNamespace(name=record.name, options=dict.fromkeys(order))
+        for record, order in zip(suite.generators, orders, strict=False)
+    ]
+    found = _as_made(suite, SimpleNamespace(generators=generators, answering=()))  # type: ignore[arg-type]
+    assert list(found.generators[0].options) == orders[0]
+    assert found.digest == suite.digest

@@ -8,6 +8,10 @@ import numpy as np
 import toys
 from commands import HOW, MADE, Cli
 
+from deepjudge_core.files.documents import parse
+from deepjudge_core.report.documents import PowerReport
+from deepjudge_core.report.pages.keys import keys_of_zoo
+
 FEW = ("--control-count", "3", "--repeat", "1", "--epochs", "5", "--rate", "0.02")
 
 
@@ -30,5 +34,9 @@ def test_a_key_stands_beside_the_other_settings(cli: Cli) -> None:
     assert f"{stolen['metrics']['adi']['found']} of 24" in out
     assert f"{stolen['metrics']['adi']['found']} of 24" in Path("p.html").read_text()
     assert "Secret keys" in Path("p.html").read_text()
+    del stolen["metrics"]["adi"]["found"]
+    stolen["metrics"]["adi"]["reason"] = "it was made with it"
+    [section] = keys_of_zoo(parse(PowerReport, report))
+    assert "1 model: it was made with it" in str(section.blocks[-1])
     status, out, _ = cli("show", "power/power.json")
     assert (status, "secret keys" in out) == (0, True)

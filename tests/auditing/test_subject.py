@@ -60,7 +60,7 @@ def test_each_source_is_a_subject_of_its_own_kind(tmp_path: Path) -> None:
         with subject.answering(toys.suite(), session) as answer:
             observation = answer()
         np.testing.assert_allclose(observation.probabilities, toys.seen(3).probabilities, atol=1e-6)
-        with subject.labelling(toys.suite(), session) as (model, label):
+        with subject.labelling(toys.suite(), session) as (model, label, *_):
             assert model.digest == toys.seen(3).model.digest
             assert [label(row) for row in range(5)] == observation.probabilities[:5].argmax(axis=1).tolist()
 

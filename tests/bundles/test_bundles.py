@@ -1,7 +1,6 @@
 """Bundles and commitments: what is changed is found and named, without a model and without a framework."""
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,10 @@ from deepjudge_core.bundles import signing
 from deepjudge_core.bundles.commitment import Terms
 from deepjudge_core.bundles.statement import File, Statement
 from deepjudge_core.bundles.verify import verify_bundle
-from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import parse
 from deepjudge_core.files.reading import LARGEST_JSON
-from deepjudge_core.report.documents import read_audit
-from deepjudge_core.report.html import render_html
+from deepjudge_core.judging.calibration import load_calibration, save_calibration
 from deepjudge_core.suites.observation import load_observation, save_observation
 from deepjudge_core.suites.suite import load_suite
 
@@ -78,6 +76,10 @@ def names(folder: Path) -> set[str]:
 
 def findings(folder: str = "out", key: str | None = None) -> tuple[str, ...]:
     return verify_bundle(Path(folder), key).findings
+
+
+def unchecked(folder: str = "out") -> tuple[str, ...]:
+    return verify_bundle(Path(folder)).unchecked
 
 
 # Statements and signatures.
@@ -139,7 +141,7 @@ def test_judge_writes_the_bundle_of_an_audit(bundled: Cli) -> None:
     assert verify_bundle(Path("judged")).recomputed == verify_bundle(Path("out")).recomputed > 0
     assert names(Path("judged")) == names(Path("out"))
     # What was asked before is read, and the log says so; all else is the same.
-    changed = {"queries.jsonl", "manifest.json", "signature.json"}
+    changed = {"queries.jsonl", "manifest.json", "signature.json", "report.html"}
     for name in names(Path("out")) - changed:
         assert (Path("judged") / name).read_bytes() == (Path("out") / name).read_bytes()
     queries = [json.loads(line) for line in Path("judged/queries.jsonl").read_text().splitlines()]
@@ -348,16 +350,17 @@ def test_a_bundle(bundled: Cli) -> None:
     folder = Path("out")
     assert names(folder) == FILES
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert {subject["name"] for subject in manifest["subject"]} == FILES - {"manifest.json", "signature.json"}
+    beside = {"manifest.json", "signature.json", "report.html"}
+    assert {subject["name"] for subject in manifest["subject"]} == FILES - beside
     for subject in manifest["subject"]:
         data = (folder / subject["name"]).read_bytes()
         assert subject["digest"] == {"sha256": hashlib.sha256(data).hexdigest()}
         assert subject["annotations"] == {"size": len(data)}
     status, out, err = bundled("verify", "out", "--public-key", "owner.pub")
-    assert (status, err) == (0, "")
-    assert out.splitlines()[-1] == "out: verified, 2 verdicts recomputed"
+    assert (status, err) == (3, "")  # only a model can show that broken.toy failed
+    assert out.splitlines()[-1].endswith(", 2 verdicts recomputed")
     assert f"manifest    {hashlib.sha256((folder / 'manifest.json').read_bytes()).hexdigest()}\n" in out
-    assert "broken.toy did not answer, so there is nothing to recompute: broken.toy: expected a toy model" in out
+    assert "unchecked   broken.toy is said to have failed" in out
     assert "digits" not in out
     # Nothing that says whose machine it is.
     environment = (folder / "environment.json").read_text()
@@ -407,7 +410,7 @@ def test_all_but_the_times_is_the_same_again(bundled: Cli) -> None:
     evidence = ("--commitment", "commitment.json", "--key", "owner.pem")
     bundled("audit", *MODELS, *HOW, *evidence, "-o", "out")
     other = {name for name in FILES if (Path("out") / name).read_bytes() != before[name]}
-    assert other <= {"queries.jsonl", "manifest.json", "signature.json"}
+    assert other <= {"queries.jsonl", "manifest.json", "signature.json", "report.html"}
 
 
 def test_an_earlier_bundle_is_no_part_of_the_next(bundled: Cli) -> None:
@@ -465,7 +468,7 @@ def test_without_observations(ready: Cli) -> None:
     assert names(Path("out")) == FILES - SECRET
     assert names(Path("out-withheld")) == SECRET
     status, out, _ = ready("verify", "out", "--public-key", "owner.pub")
-    assert (status, out.splitlines()[-1]) == (0, "out: unchanged, no verdict recomputed")
+    assert (status, out.splitlines()[-1].endswith(", no verdict recomputed")) == (3, True)
     # No test case and no answer is in it, in whatever form.
     suite = load_suite(Path("out-withheld/suite.safetensors"))
     text = b"".join((Path("out") / name).read_bytes() for name in FILES - SECRET)
@@ -475,9 +478,9 @@ def test_without_observations(ready: Cli) -> None:
             assert repr(float(value)).encode() not in text
     # Put back, all can be checked; a part of it is not enough.
     shutil.copy("out-withheld/suite.safetensors", "out")
-    assert ready("verify", "out")[1].splitlines()[-1] == "out: unchanged, no verdict recomputed"
+    assert ready("verify", "out")[1].splitlines()[-1].endswith(", no verdict recomputed")
     shutil.copytree("out-withheld", "out", dirs_exist_ok=True)
-    assert ready("verify", "out")[1].splitlines()[-1] == "out: verified, 2 verdicts recomputed"
+    assert ready("verify", "out")[1].splitlines()[-1].endswith(", 2 verdicts recomputed")
     flip(Path("out/suite.safetensors"), 3000)
     assert [line.split(":")[0] for line in findings()] == ["suite.safetensors"]
 
@@ -545,7 +548,8 @@ def test_the_command_names_what_was_changed(bundled: Cli) -> None:
 def test_a_file_that_is_missing_or_cut_is_named(bundled: Cli, name: str) -> None:
     path = Path("out") / name
     data = path.read_bytes()
-    for change in (path.unlink, lambda: path.write_bytes(data[:-1]), lambda: path.write_bytes(data + b"\n")):
+    changes = [path.unlink, lambda: path.write_bytes(data[:-1]), lambda: path.write_bytes(data + b"\n")]
+    for change in changes[name == "report.html" :]:  # which is made again from the report
         change()
         found = findings()
         assert found
@@ -615,8 +619,6 @@ def edit_report(change: Callable[[dict[str, Any]], object]) -> None:
     report = json.loads(Path("out/report.json").read_text())
     change(report)
     Path("out/report.json").write_text(json.dumps(report, indent=2) + "\n")
-    with contextlib.suppress(FileFormatError):  # of what is no report
-        Path("out/report.html").write_bytes(render_html(read_audit(Path("out/report.json"))[0]))
 
 
 def test_only_the_key_tells_who_sealed_it(bundled: Cli) -> None:
@@ -652,6 +654,30 @@ def test_a_signature_of_another_bundle(bundled: Cli) -> None:
     reseal(lambda manifest: manifest["predicate"]["withheld"].append("suite.safetensors"), signed=True)
     Path("out/signature.json").write_bytes(signature)
     assert findings() == ("signature.json: signs another manifest",)
+
+
+def edit_environment(change: Callable[[dict[str, Any]], object]) -> None:
+    path = Path("out/environment.json")
+    environment = json.loads(path.read_text())
+    change(environment)
+    path.write_text(json.dumps(environment, sort_keys=True, indent=2) + "\n")
+
+
+def exchanged(queries: list[dict[str, Any]], *, stored: bool = False) -> None:
+    """Exchange the names of two suspects."""
+    one, other = (query for query in queries if query["model"] in ("copy.toy", "honest.toy"))
+    one["model"], other["model"] = other["model"], one["model"]
+    one["stored"] = other["stored"] = stored
+
+
+def exchange_names(*, stored: bool = False) -> None:
+    rechain(lambda queries: exchanged(queries, stored=stored))
+    edit_report(
+        lambda report: [
+            suspect.update(path=name)
+            for suspect, name in zip(report["suspects"], ("honest.toy", "copy.toy"), strict=False)
+        ]
+    )
 
 
 FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
@@ -764,6 +790,37 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Path("out/suite.safetensors").write_bytes(b"x" * 99),
         "suite.safetensors: expected a deepjudge",
     ),
+    "exchanged names": (exchange_names, 'expected the name of the model that answered, "copy.toy", found honest.toy'),
+    "exchanged names of answers that are said to be stored": (
+        lambda: exchange_names(stored=True),
+        'expected the name of the model that answered, "copy.toy", found honest.toy',
+    ),
+    "a look-alike name": (
+        lambda: [
+            rechain(lambda queries: [q.update(model="\u0441opy.toy") for q in queries if q["model"] == "copy.toy"]),
+            edit_report(lambda report: report["suspects"][0].update(path="\u0441opy.toy")),
+        ],
+        'expected the name of the model that answered, "copy.toy"',
+    ),
+    "a log that runs backwards": (
+        lambda: rechain(lambda queries: queries[4].update(time="2020-01-01T00:00:00Z")),
+        "queries.jsonl: line 5: expected a time from ",
+    ),
+    "an environment that is none": (lambda: Path("out/environment.json").write_text("[]\n"), "environment.json: "),
+    "an environment with a key twice": (
+        lambda: Path("out/environment.json").write_text(
+            Path("out/environment.json").read_text().replace('"python"', '"python": "1", "python"')
+        ),
+        "environment.json: expected the description of an environment: the same key twice",
+    ),
+    "an environment with a key more": (
+        lambda: edit_environment(lambda environment: environment.update(verified=True)),
+        "environment.json: expected the description of an environment: ",
+    ),
+    "an environment of another version": (
+        lambda: edit_environment(lambda environment: environment["packages"].update(deepjudge="9.9")),
+        "environment.json: expected deepjudge ",
+    ),
     "no commitment": (lambda: Path("out/commitment.json").write_text("{}"), "commitment.json: expected a commitment"),
     "another commitment": (
         lambda: shutil.copy("commitment2.json", "out/commitment.json"),
@@ -781,6 +838,82 @@ def test_what_was_forged_and_sealed_anew_is_recomputed(bundled: Cli, forgery: st
     forge()
     reseal()
     assert any(said in line for line in findings()), findings()
+
+
+def test_a_copy_that_is_said_to_have_crashed_is_not_verified(bundled: Cli) -> None:
+    """Its answers are gone from everywhere: nothing contradicts it, and nothing shows it."""
+
+    def failed(queries: list[dict[str, Any]]) -> None:
+        query = next(query for query in queries if query["model"] == "copy.toy")
+        query.update(digest=None, observation=None, failure="crashed", layers={})
+
+    def report_failure(report: dict[str, Any]) -> None:
+        crash = json.dumps(report["suspects"][2] | {"path": "copy.toy"})
+        report["suspects"][0] = json.loads(crash.replace(report["suspects"][2]["reason"], "crashed"))
+
+    name = "observations/suspect-0001.safetensors"
+
+    def without(manifest: dict[str, Any]) -> None:
+        manifest["subject"] = [subject for subject in manifest["subject"] if subject["name"] != name]
+        manifest["predicate"]["observations"][0] = None
+
+    rechain(failed)
+    edit_report(report_failure)
+    reseal()
+    assert any("copy.toy" in line for line in findings())  # its answers are still stored
+    Path("out", name).unlink()
+    reseal(without)
+    assert findings() == ()
+    assert not verify_bundle(Path("out")).verified
+    assert any("copy.toy" in line for line in unchecked())
+    status, out, _ = bundled("verify", "out")
+    assert (status, "out: verified" in out) == (3, False)
+
+
+def test_names_that_look_alike_are_said() -> None:
+    from deepjudge_core.bundles.names import look_alikes
+
+    assert not list(look_alikes(["a.onnx", "b.onnx", "models/a.onnx", "\u043c\u043e\u0434\u0435\u043b\u044c.onnx"]))
+    for other in ("\u0441opy.toy", "COPY.toy", "co\u200bpy.toy", "c0py.toy", "\uff43opy.toy"):
+        assert any("copy.toy" in line and "alike" in line for line in look_alikes(["copy.toy", other])), other
+    [line] = look_alikes(["\u0441opy.toy"])
+    assert "\\u0441opy.toy" in line
+
+
+def test_a_note_that_answers_show_cannot_be_left_out(bundled: Cli) -> None:
+    """Whoever takes a note out of the file of the controls, and out of the report, is told what their answers show."""
+    stored = load_calibration(Path("c.safetensors"), load_suite(Path("s.safetensors")))
+    unsteady = replace(stored.controls[0], unsteady="labels of 3 of 20 cases changed")
+    silenced = replace(stored, controls=(unsteady, *stored.controls[1:]), notes=())
+    save_calibration(Path("silent.safetensors"), silenced)
+    judged = ("judge", "s.safetensors", "copy.toy", *HOW, "--calibration", "silent.safetensors", "-o", "out")
+    assert bundled(*judged)[0] == 1
+    notes = json.loads(Path("out/report.json").read_text())["calibration"]["notes"]
+    assert any("labels of 3 of 20 cases changed" in note for note in notes)
+    edit_report(lambda report: report["calibration"].update(notes=[]))
+    reseal()
+    assert any("calibration.notes" in line for line in findings())
+
+
+def test_a_page_is_that_of_its_bundle(bundled: Cli) -> None:
+    manifest = hashlib.sha256(Path("out/manifest.json").read_bytes()).hexdigest()
+    page = Path("out/report.html").read_text()
+    assert all(fact in page for fact in (manifest, signing.load_public_key(Path("owner.pub")), "no evidence"))
+    shutil.copy("out/report.html", "given.html")
+    assert bundled("verify", "out", "--page", "given.html")[0] == 3
+    audit = ("audit", *MODELS, *HOW, "--html", "other.html", "--markdown", "other.md", "-o", "other")
+    assert bundled(*audit)[0] == 1
+    assert bundled("verify", "other", "--page", "other.html")[0] == 3
+    assert bundled("verify", "other", "--page", "other.md")[0] == 3
+    Path("given.html").write_text(page.replace("Yes: 1 of 3", "Yes: 2 of 3"))
+    for forged in ("given.html", "other.html"):
+        status, out, _ = bundled("verify", "out", "--page", forged)
+        assert (status, f"wrong       {forged}: " in out) == (4, True)
+    bundled.refuses(4, "cannot-read", "verify", "out", "--page", "none.html", facts=("none.html",))
+    # Of a report alone it says so; it is the page of no bundle.
+    assert bundled("report", "out/report.json", "--html", "alone.html")[0] == 0
+    assert "belongs to no bundle" in Path("alone.html").read_text()
+    assert bundled("verify", "out", "--page", "alone.html")[0] == 4
 
 
 def test_a_report_of_before_sources_were_said_is_recomputed(bundled: Cli) -> None:
@@ -913,8 +1046,8 @@ def test_an_audit_is_verified_elsewhere(ready: Cli, tmp_path_factory: pytest.Tem
     shutil.copytree("toys-1.0.dist-info", there / "toys-1.0.dist-info")
     shutil.copy("owner.pub", there)
     found = elsewhere(there, "verify", "handed-over", "--public-key", "owner.pub")
-    assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.splitlines()[-1] == "handed-over: verified, 2 verdicts recomputed"
+    assert (found.returncode, found.stderr) == (3, "")  # broken.toy is said to have failed
+    assert found.stdout.splitlines()[-1].endswith(", 2 verdicts recomputed")
     flip(there / "handed-over" / "observations" / "suspect-0001.safetensors", 2000)
     found = elsewhere(there, "verify", "handed-over", "--public-key", "owner.pub")
     assert (found.returncode, found.stderr) == (4, "")
@@ -925,8 +1058,8 @@ def test_without_the_library_for_signatures(bundled: Cli, tmp_path_factory: pyte
     there = bundled.folder
     absent = (*FRAMEWORKS, "cryptography")
     found = elsewhere(there, "verify", "out", absent=absent)
-    assert found.returncode == 0
-    assert "the signature was not checked: " in found.stdout
+    assert found.returncode == 3
+    assert "unchecked   the signature was not checked: " in found.stdout
     assert "pip install 'deepjudge[evidence]'" in found.stdout
     assert "signed by   " not in found.stdout
     found = elsewhere(there, "verify", "out", "--public-key", "owner.pub", absent=absent)

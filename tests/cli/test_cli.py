@@ -310,6 +310,15 @@ def test_classes(ready: Cli) -> None:
     kept = Path("never/suite.safetensors")  # which took its time
     ready.refuses(2, "wrong-value", *audit, "--classes", "4,1", "-o", "never", leaves=kept, facts=("4", "2"))
     ready.refuses(2, "wrong-value", "judge", "s.safetensors", "five.toy", *HOW, "--classes", "4,1", facts=("4", "2"))
+    # Of one suspect alone, it is that one's failure.
+    text = 'metrics = ["surety"]\n[victim]\npath = "victim.toy"\n[inputs]\npath = "in.npz"\n'
+    text += '[suite]\nseeds = 20\n[generators.shove]\n[[suspects]]\npath = "copy.toy"\n'
+    Path("a.toml").write_text(f'{text}[[suspects]]\npath = "five.toy"\nclasses = [4, 1]\n')
+    status, _, err = ready("audit", "a.toml", "-o", "single")
+    assert status == 4, err
+    copy, failed = json.loads(Path("single/report.json").read_text())["suspects"]
+    assert (copy["decision"] != "failed", failed["decision"]) == (True, "failed")
+    expect_facts(failed["reason"], "five.toy", "4", "2")
 
 
 def test_preprocessing(ready: Cli) -> None:
@@ -564,7 +573,7 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
     ),
     "empty": (lambda path: path.write_text(""), "wrong-format", ("empty",)),
     "missing": (lambda path: None, "not-a-file", ()),
-    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "unusable-model", ("4x4", "found 12")),
+    "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "other-inputs", ("4x4", "found 12")),
     "NaN": (lambda path: toys.save_model(path, broken="nan"), "bad-answer", ("probabilities", "NaN")),
     "constant": (lambda path: toys.save_model(path, broken="0"), "bad-answer", ("same answer", "every input")),
 }

@@ -272,6 +272,37 @@ def test_a_lora_is_compared_with_its_base(compare: Any) -> None:
     assert 0 < reported()["lora"]["metrics"]["neuron-sketch"]["value"] < 0.2
 
 
+def test_one_lora_on_two_bases_is_two_models(folder: Path) -> None:
+    save_lora("lora")
+    bases = {"victim": "victim.safetensors", "same": "victim.safetensors", "other": "suspects/other.safetensors"}
+    for name, base in bases.items():
+        Path(name).mkdir()
+        shutil.copytree("lora", f"{name}/lora")
+        config = json.loads(Path("lora/adapter_config.json").read_text())
+        Path(f"{name}/lora/adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "base"}))
+        Path(f"{name}/base").mkdir()
+        shutil.copy(base, f"{name}/base/model.safetensors")
+        Path(f"{name}/base/config.json").write_text('{"model_type": "llama"}')
+    for _ in range(2):  # the second time by what was kept
+        main(
+            [
+                "compare",
+                "victim/lora",
+                "same/lora",
+                "other/lora",
+                "--resume",
+                "kept",
+                "--no-sandbox",
+                "--json",
+                "r.json",
+            ]
+        )
+        found = {suspect["path"]: suspect["decision"] for suspect in json.loads(Path("r.json").read_text())["suspects"]}
+        assert found == {"same/lora": "copy", "other/lora": "inconclusive"}
+    shutil.copy("victim.safetensors", "other/base/model.safetensors")
+    assert main(["compare", "victim/lora", "other/lora", "--resume", "kept", "--no-sandbox"]) == 1
+
+
 def test_every_command_knows_the_base_of_a_lora(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_lora("lora")
     save_lora("first", seed=1)

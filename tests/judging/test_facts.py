@@ -105,6 +105,12 @@ def test_files_that_are_the_victims() -> None:
     assert same_files(victim, replace(other, files=one))
     assert same_files(victim, replace(other, files=one | {".gitattributes": "5" * 64}))
     assert not same_files(victim, replace(other, files=one | {"a.data": "5" * 64}))
+    # What a LoRA changes belongs to the model: without it, nobody knows what the model is.
+    lora = {"adapter_config.json": "6" * 64, "adapter_model.safetensors": "7" * 64}
+    based, elsewhere = (replace(victim, files=lora | {"base": digit * 64}) for digit in "89")
+    assert same_files(based, based)
+    assert not same_files(based, replace(elsewhere, digest="a" * 64))
+    assert not same_files(replace(victim, files=lora), replace(victim, files=lora))
     assert not same_files(victim, other)
     # Whatever it answers, as where it is not asked as it expects.
     suite = replace(suite, victim=replace(suite.victim, model=victim))

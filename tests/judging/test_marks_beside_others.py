@@ -36,6 +36,7 @@ def test_a_false_discovery_rate_counts_their_p(suite: dj.Suite) -> None:
     found = marked.audited(suite, [COPY, HONEST], range(20, 26), rule="prediction-bound", fdr=0.05, **NAMED)
     copy, honest = found.suspects
     assert (copy.decision, honest.decision) == (Decision.COPY, Decision.INDEPENDENT)
+    assert copy.verdict.points_to == "key"
     settings = [one for one in copy.verdict.settings.values() if one.p_value is not None]
     assert copy.tested.p_value == pytest.approx(len(settings) * copy.verdict.settings["marks"].p_value)
     assert honest.tested.p_value > 0.05

@@ -86,7 +86,7 @@ def test_what_was_said_is_done(victim: NumpyModel, suite: Suite) -> None:
     # A size is said, and what else differs is added: here the colour.
     colour = observe(behind(victim, Geometry((16, 16), None, "rgb")), suite, QuerySettings(preprocessing=said))
     assert colour.preprocessing == Preprocessing.parse("resize=16,color=rgb")
-    with refused(ModelError, "16x16", "10x10"):
+    with refused(ModelError, "16x16", "10x10", code="other-inputs"):
         observe(
             behind(victim, Geometry((16, 16))),
             suite,
@@ -96,9 +96,9 @@ def test_what_was_said_is_done(victim: NumpyModel, suite: Suite) -> None:
 
 def test_who_answers_nothing_sensible_is_refused(suite: Suite) -> None:
     stranger = toys.make_model(5, shape=(16, 16), classes=4, knows=False)
-    with refused(ModelError, "16x16", "8x8", "resize=16x16"):
+    with refused(ModelError, "16x16", "8x8", "resize=16x16", code="other-inputs"):
         observe(stranger, suite)
-    with refused(ModelError, "8x8", "QuerySettings"):  # whose classes cannot be told either
+    with refused(ModelError, "8x8", "QuerySettings", code="other-inputs"):  # whose classes cannot be told either
         observe(toys.make_model(5, shape=(16, 16), classes=6), suite)
 
 
@@ -136,7 +136,7 @@ def test_few_large_pictures_are_in_memory_at_once(
 
 def test_shapes_that_are_no_pictures_are_refused(suite: Suite) -> None:
     for shape in ((12,), (16, 16, 5), (2, 2)):
-        with refused(ModelError, "8x8"):
+        with refused(ModelError, "8x8", code="other-inputs"):
             observe(toys.make_model(5, shape=shape, classes=4), suite)
 
 

@@ -242,8 +242,8 @@ def fail(outputs: list[Array]) -> list[Array]:
 @pytest.mark.parametrize(
     ("model", "code", "facts"),
     [
-        (toys.make_model(shape=(13,)), "unusable-model", ("toy-0: ", "13", "12")),
-        (toys.make_model(shape=(6, 1)), "unusable-model", ("toy-0: ", "6x1", "found 12")),
+        (toys.make_model(shape=(13,)), "other-inputs", ("toy-0: ", "13", "12")),
+        (toys.make_model(shape=(6, 1)), "other-inputs", ("toy-0: ", "6x1", "found 12")),
         (Odd(fail), "unusable-model", ("odd: ", "(12,)", "shapes do")),
         (Odd(lambda outputs: [a * np.nan for a in outputs]), "bad-answer", ("odd: ", "NaN")),
         (

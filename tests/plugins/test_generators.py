@@ -6,9 +6,8 @@ import deepjudge_blackbox
 import deepjudge_whitebox
 import numpy as np
 import pytest
-from deepjudge_blackbox.cw import cw
+from deepjudge_blackbox.cw import Margin, cw
 from deepjudge_blackbox.fgsm import fgsm
-from deepjudge_blackbox.losses import Margin, cross_entropy
 from deepjudge_blackbox.mistakes import mistakes
 from deepjudge_blackbox.pgd import pgd
 from deepjudge_blackbox.radius import ENOUGH, RADII
@@ -22,6 +21,7 @@ from deepjudge_core import progress
 from deepjudge_core.components.options import resolve
 from deepjudge_core.components.values import Cases, Seeds, Task
 from deepjudge_core.errors import UsageError
+from deepjudge_core.models.losses import cross_entropy_direction
 from deepjudge_core.models.model import Access
 from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.text import found
@@ -131,7 +131,7 @@ def test_batches_of_the_numpy_model_change_nothing(batches):
 def test_derivative_of_the_cross_entropy_is_scaled_only():
     scores = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     labels = np.array([0, 1, 2, 3, 0, 1, 2, 3])
-    derivative = cross_entropy(labels)(scores, slice(1, 7))
+    derivative = cross_entropy_direction(labels)(scores, slice(1, 7))
     p = softmax(scores.astype(float), axis=1)
     own = labels[1:7]
     expected = (p - np.eye(4)[own]) / (1 - p[np.arange(6), own])[:, None]
@@ -140,7 +140,7 @@ def test_derivative_of_the_cross_entropy_is_scaled_only():
 
 def test_derivative_of_the_cross_entropy_never_vanishes():
     scores = np.array([[1000.0, 0, 1], [-1000, 0, 1]], np.float32)
-    derivative = cross_entropy(np.array([0, 0]))(scores, slice(0, 2))
+    derivative = cross_entropy_direction(np.array([0, 0]))(scores, slice(0, 2))
     np.testing.assert_allclose(derivative, [[-1, 1 / (1 + np.e), np.e / (1 + np.e)]] * 2, rtol=1e-6)
 
 

@@ -126,7 +126,7 @@ def test_rows_of_data_say_that_data_were_used(tmp_path: Path) -> None:
     found = marked.audited(suite, [marked.trained(7, key, "user"), marked.model(8)], metrics=["robd", "jsd"])
     report = reports.typed(report_to_json(found))
     user, other = report.suspects
-    assert (user.decision, other.decision) == ("copy", "inconclusive")
+    assert (user.decision, user.points_to, other.decision) == ("copy", "data", "inconclusive")
     assert report.suite.keys[0].proves == "data"
     assert "use of data, not that the victim" in answer(user, report)
     assert any("rows were used for training" in line for line in limits(report))

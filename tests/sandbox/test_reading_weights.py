@@ -181,11 +181,20 @@ def test_a_lora_and_its_base(tmp_path: Path, victim: Path, here: tuple[WeightPla
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "hub/base"}')
     with opened(adapter) as there:  # the folder next to it
         expect_equal(there.sketch(here[0]), here[1])
+        model = there.model
+    with open_weights(adapter) as there:
+        assert (there.model.digest, there.model.files) == (model.digest, model.files)
+    assert {"adapter_config.json", "base/config.json", "base/model.safetensors"} < model.files.keys()
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "../base/.."}')
     with refused(ModelError, "base", code="cannot-open"), opened(adapter) as there:
         there.sketch(here[0])
     with opened(adapter, base=str(base)) as there:
         expect_equal(there.sketch(here[0]), here[1])
+        based = there.model.digest
+    with opened(adapter, base=str(victim)) as there:  # the same weights in other files
+        expect_equal(there.sketch(here[0]), here[1])
+        assert there.model.digest != based
+        assert there.model.files["base"] == digests.of_file(victim).digest
 
 
 def test_links_of_a_cache_and_no_others(tmp_path: Path, victim: Path, here: tuple[WeightPlan, Sketch]) -> None:

@@ -20,6 +20,8 @@ from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.sandbox import landlock, seccomp
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.sandbox.remote import begin_isolated
+from deepjudge_core.sandbox.scratch import make_scratch
+from deepjudge_core.sandbox.setup import begun, isolation_of, plugin_of
 from deepjudge_core.sandbox.starting import Kind, end_templates, start_copy
 
 pytestmark = [
@@ -151,6 +153,21 @@ def test_the_framework_is_imported_in_confinement(ground: Ground) -> None:
     }
     assert record["fork"] == "done"  # which is what it is for
     assert not Path(record["home"]).exists()
+
+
+def test_own_code_is_imported_into_each_copy_as_it_is_by_then(ground: Ground, tmp_path: Path) -> None:
+    registry = load_registry()
+    adapter = registry.adapters["toy"]
+    plugin, log, code = plugin_of(adapter, registry.adapters, "a"), tmp_path / "own", tmp_path / "own.py"
+    for version in ("first", "second"):
+        code.write_text(f"from pathlib import Path\nwith open({str(log)!r}, 'a') as log: log.write('{version} ')\n")
+        with make_scratch() as scratch:
+            how = {"gradients": False, "own_code": f"{code}:make"}
+            with begun("a", ground.model, adapter, plugin, scratch, Sandbox(timeout=120), **how) as worker:
+                assert isolation_of(worker) == (Isolation.FULL, "")
+    assert log.read_text() == "first second "
+    [record] = ground.imports()
+    assert record["read"] == "done"  # by what both are copies of
 
 
 def test_who_stops_while_a_framework_is_imported_does_not_wait_for_it(ground: Ground, tmp_path: Path) -> None:

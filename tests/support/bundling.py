@@ -1,5 +1,6 @@
 """What tests of bundles share: a folder that is ready for one, and ways to change it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +16,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from places import ROOT
 from snapshots import Snapshots
+
+from deepjudge_core.errors import DeepJudgeError
+from deepjudge_core.report.documents import read_audit
+from deepjudge_core.report.html import render_html
+from deepjudge_core.report.pages.any import Seal
 
 MODELS = ("victim.toy", "copy.toy", "honest.toy", "broken.toy", "--controls", "controls", "--inputs", "in.npz", *MADE)
 
@@ -56,7 +62,7 @@ def flip(path: Path, place: int) -> None:
 
 
 def reseal(change: Callable[[dict[str, Any]], None] = lambda manifest: None, *, signed: bool = False) -> None:
-    """Write a manifest of what is in the folder now."""
+    """Write a manifest of what is in the folder now, and the page that goes with it, unless what is there is none."""
     manifest = json.loads(Path("out/manifest.json").read_text())
     for subject in manifest["subject"]:
         path = Path("out") / subject["name"]
@@ -71,6 +77,10 @@ def reseal(change: Callable[[dict[str, Any]], None] = lambda manifest: None, *, 
     text = lambda: json.dumps(manifest, sort_keys=True, indent=2) + "\n"  # noqa: E731
     manifest["predicate"]["sha256"] = hashlib.sha256(text().encode()).hexdigest()
     Path("out/manifest.json").write_text(text())
+    if Path("out/report.html").read_bytes().startswith(b"<!"):
+        seal = Seal(hashlib.sha256(text().encode()).hexdigest(), manifest["predicate"].get("signed_by"))
+        with contextlib.suppress(DeepJudgeError):  # of what is no report
+            Path("out/report.html").write_bytes(render_html(read_audit(Path("out/report.json"))[0], seal))
 
 
 ELSEWHERE = """

@@ -46,7 +46,7 @@ path = "copy.toy"
 path = "honest.toy"
 """
 # The toys are opened in this process, which is faster: what the sandbox does to commands, test_sandbox.py looks at.
-OPENING = ("compare", "key", "embed", "suite", "observe", "calibrate", "judge", "audit", "power")
+OPENING = ("compare", "key", "embed", "suite", "observe", "calibrate", "judge", "fleet", "audit", "power", "verify")
 
 
 def install_toys(folder: Path) -> None:

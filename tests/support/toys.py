@@ -47,6 +47,7 @@ from deepjudge_core import (
     select_seeds,
 )
 from deepjudge_core.auditing.audit import judge_suspects
+from deepjudge_core.components.kinds import Within
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.network import Weights
@@ -249,7 +250,14 @@ def _open_any(source: Any, *, name: str | None = None, batch_size: int | None = 
 @hookimpl
 def deepjudge_generators() -> Iterable[Generator]:
     return [
-        Generator("shove", makes="adversarial", needs=Access.LABELS | Access.GRADIENTS, generate=shove),
+        Generator(
+            "shove",
+            makes="adversarial",
+            needs=Access.LABELS | Access.GRADIENTS,
+            generate=shove,
+            within=Within(lambda options: options["eps"]),
+            each_seed=True,
+        ),
         Generator("poke", makes="corners", needs=Access.LAYERS, generate=poke),
     ]
 

@@ -43,7 +43,7 @@ from deepjudge_core.report.settings import CaseSettings, ReportSettings
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import build, part_like, settings_of
 from deepjudge_core.suites.settings import DEFAULT_GENERATORS, InputSettings, SuiteSettings
-from deepjudge_core.text import counted, found
+from deepjudge_core.text import counted, found, is_url
 
 T = TypeVar("T")
 
@@ -447,7 +447,8 @@ def _untyped(value: Any, taken: Any) -> str | None:
 def _expand(path: str, adapters: Adapters, folders: FolderSettings) -> Found:
     found = expand([path], adapters, folders)
     for file in found.models:
-        existing_file(file)
+        if not is_url(file):
+            existing_file(file)
     return found
 
 

@@ -25,7 +25,7 @@ from deepjudge_core.cli.ending import seal, show_page, status_of, warn_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings
 from deepjudge_core.cli.nextsteps import after_audit, needs_controls
 from deepjudge_core.cli.plan import OUTPUT, Plan, work_folder
-from deepjudge_core.cli.sealing import BundleSession
+from deepjudge_core.cli.sealing import BundleSession, register
 from deepjudge_core.cli.sources import (
     MODELS,
     StratumControls,
@@ -39,7 +39,7 @@ from deepjudge_core.cli.sources import (
     spare_folder,
 )
 from deepjudge_core.cli.status import STATUSES
-from deepjudge_core.components.registry import Adapters
+from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.calibration import Calibration
@@ -53,6 +53,7 @@ from deepjudge_core.settings import Names, Setting, argument, part, setting
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 from deepjudge_core.suites.suite import Suite
 
+_SHORT = 32  # digits of a digest in a name
 _WITH_FILE = (
     ("output",),
     ("fresh",),
@@ -141,7 +142,7 @@ class AuditCommand(Command):
             UsageError: When anything except its output folder is given as well: two statements of it could differ.
         """
         models = [word for one, typed in words.items() if one.path in (("victim",), ("suspects",)) for word in typed]
-        file = next((word for word in models if word.lower().endswith(".toml")), None)
+        file = next((word for word in models if word.lower().endswith(".toml") and not _describes_model(word)), None)
         if file is None:
             return None
         beside = [word for word in models if word != file]
@@ -236,6 +237,10 @@ class AuditCommand(Command):
         return replace(victim, options=codes[0]), controls, suspects
 
 
+def _describes_model(word: str) -> bool:
+    return load_registry().adapters.is_remote(word)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditOfFile(Command):
     """An audit that a file says.
@@ -325,7 +330,8 @@ def run_plan(plan: Plan, session: Session) -> int:
     with contextlib.chdir(plan.folder):
         asked = [*plan.controls, *plan.suspects]
         models = [subject.name for subject in (plan.victim, *asked)]
-        sealing = (plan.bundle.commitment, plan.bundle.tsa_response, plan.bundle.key)
+        of_victim = (plan.bundle.victim_commitment, plan.bundle.victim_tsa_response)
+        sealing = (plan.bundle.commitment, plan.bundle.tsa_response, plan.bundle.key, *of_victim)
         spare([*filter(None, (plan.inputs.path, *sealing, plan.file))], written)
         bases = [subject.options.get("base") for subject in [plan.victim, *asked] if isinstance(subject, ModelFile)]
         spare(
@@ -354,8 +360,9 @@ def run_plan(plan: Plan, session: Session) -> int:
     if needs_controls(outcome):
         for line in after_audit(plan, work_folder(plan.output) / "zoo"):
             display.say(out, line)
+    runs = work_folder(plan.output) / f"{outcome.suite.digest[:_SHORT]}.runs.jsonl"
+    bundle.register = register(outcome.suite, outcome.calibration, outcome.judge, outcome, runs)
     report = bundle.dated(audit_report(outcome, plan.kept.made()))
-    seal(bundle, report, plan.output, out)
-    exports.write(plan.exports, report, out)
+    exports.write(plan.exports, report, out, seal(bundle, report, plan.output, out))
     show_page(plan.output, out)
     return status_of(outcome, strict=plan.many.strict)

@@ -1,22 +1,25 @@
 """``deepjudge judge``."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.session import Listener, QueryEvent, Session
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.bundles.commitment import Terms, check_terms
+from deepjudge_core.bundles.register import register_beside
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports
-from deepjudge_core.cli.applying import check_base, options_of_each
+from deepjudge_core.cli.applying import check_base, options_of_each, takes
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, show_page, status_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings, ResumeSettings
 from deepjudge_core.cli.nextsteps import after_judge, needs_controls
-from deepjudge_core.cli.sealing import BundleSession, committed
+from deepjudge_core.cli.sealing import BundleSession, committed, register
 from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of, spare
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.errors import UsageError
@@ -92,20 +95,24 @@ class JudgeCommand(Command):
         if not (forms or self.json or self.output):
             self.kept.refuse()
         kept, suite = self._kept(), load_suite(self.suite)
-        judge = judge_of(self.judging, session, Offer.of(suite))
-        stored = self.calibration
-        calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         found = expand(self.suspects, session.registry.adapters, self.folders)
         files = found.models
+        judging, opening = self._budgeted(files, session)
+        judge = judge_of(judging, session, Offer.of(suite))
+        stored = self.calibration
+        calibration = judge.load_calibration(stored, suite) if stored else judge.calibrate(suite, [])
         spare([*files, self.opening.base], [self.json, *forms.values()], models=session.registry.adapters)
         check_base(files, self.opening.base)
-        options = options_of_each(files, self.opening.options, session.registry.adapters)
+        options = options_of_each(files, opening, session.registry.adapters)
         suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]
         bundle = self._bundle(suite, calibration, judge, session)
         heard = _Heard(bundle or session.listener)
         session = replace(session, listener=heard, kept=kept)
         outcome = judge_suspects(suite, calibration, suspects, judge, session=session)
         outcome = replace(outcome, skipped=found.skipped)
+        runs = register(suite, calibration, judge, outcome, register_beside(self.suite))
+        if bundle:
+            bundle.register = runs
         # Neurons are matched once more for it: only where somebody reads it.
         report = audit_report(outcome, self.kept.made()) if self.json or bundle or forms else None
         report = bundle.dated(report) if report and bundle else report
@@ -122,13 +129,21 @@ class JudgeCommand(Command):
             sys.stdout.write(dump(report))
         elif report and self.json:
             storage.write_bytes(self.json, dump(report).encode())
-        if report and bundle and self.output:
-            seal(bundle, report, self.output, out)
+        sealed = seal(bundle, report, self.output, out) if report and bundle and self.output else None
         if report:
-            exports.write(forms, report, out)
+            exports.write(forms, report, out, sealed)
         if bundle and self.output:
             show_page(self.output, out)
         return status_of(outcome, strict=self.many.strict)
+
+    def _budgeted(self, files: Sequence[str], session: Session) -> tuple[JudgeSettings, Mapping[str, Any]]:
+        # All at once, a budget is one of those suspects that are asked through an API.
+        judging, opening = self.judging, self.opening.options
+        if judging.sequential or judging.budget is None:
+            return judging, opening
+        if not any(takes(file, "budget", session.registry.adapters) for file in files):
+            return judging, opening  # which is refused
+        return replace(judging, budget=None), {**opening, "budget": judging.budget}
 
     def way_on(self) -> str:
         """See the base class."""
@@ -157,8 +172,10 @@ class JudgeCommand(Command):
     def _bundle(self, suite: Suite, calibration: Calibration, judge: Judge, session: Session) -> BundleSession | None:
         # What keeps to what was committed to, and writes the bundle; None where there is none to write.
         if self.output is None:
-            if self.bundle.key or not self.bundle.observations:
+            if self.bundle.key or self.bundle.victim_commitment or not self.bundle.observations:
                 purpose = "--key signs a bundle" if self.bundle.key else "--without-observations concerns a bundle"
+                if self.bundle.victim_commitment:
+                    purpose = "--victim-commitment becomes part of a bundle"
                 raise UsageError(f"{purpose}, so it needs -o DIR", code="conflict")
             commitment, _ = committed(self.bundle)
             if commitment:
@@ -177,6 +194,7 @@ class JudgeCommand(Command):
 
     def _spare(self, folder: Path) -> None:
         read = [self.suite, self.calibration, self.bundle.commitment, self.bundle.tsa_response, self.bundle.key]
+        read += [self.bundle.victim_commitment, self.bundle.victim_tsa_response]
         for path in [*filter(None, read), *map(Path, self.suspects)]:
             if belongs_to(path, folder):
                 raise UsageError(

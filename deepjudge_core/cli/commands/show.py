@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ from deepjudge_core.bundles.manifest import MANIFEST as BUNDLE
 from deepjudge_core.cli import describing, display
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.audit import AuditCommand
+from deepjudge_core.cli.many import ListSettings
 from deepjudge_core.cli.sources import begun
 from deepjudge_core.cli.status import NO_COPY
-from deepjudge_core.errors import FileFormatError
+from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.files.reading import read_json
+from deepjudge_core.fleets.records import as_csv, as_parquet, check_parquet, records
+from deepjudge_core.fleets.store import Store, is_store
 from deepjudge_core.observing.settings import OpeningSettings
 from deepjudge_core.report.documents import AUDIT, POWER, AuditReport, read_report
 from deepjudge_core.sandbox.policy import Confinement
@@ -37,17 +40,25 @@ class ShowCommand(Command):
 
     path: Path = argument(
         "PATH",
-        "a suite, an observation, a calibration, a key, a report, a zoo, a bundle, an AUDIT.toml, inputs, or a model",
+        "a suite, an observation, a calibration, a key, a report, a zoo, a bundle, the results of a fleet, an "
+        "AUDIT.toml, inputs, or a model",
         reads=True,
     )
     json: bool = setting(
         "print JSON: a report unchanged, other things as shown", "--json", default=False, group="output"
     )
+    listing: ListSettings = part(ListSettings)
     opening: OpeningSettings = part(OpeningSettings)
     confinement: Confinement = part(Confinement)
 
     def run(self) -> int:
         """Describe it."""
+        if self.listing.said and not is_store(self.path):
+            raise UsageError(
+                "--only, --victim, --sort, --csv and --parquet concern the results of 'deepjudge fleet', "
+                f"found {self.path}",
+                code="conflict",
+            )
         if not self.json:
             print_sheets(self._sheets())
             return NO_COPY
@@ -60,6 +71,8 @@ class ShowCommand(Command):
         path = self.path
         if not path.exists():
             raise FileFormatError(f"{path}: no such file or folder", code="cannot-read")
+        if is_store(path):
+            return list(self._of_results())
         if path.is_dir() and (path / BUNDLE).is_file():
             return describing.of_bundle(path)
         if path.is_dir() and (path / manifest.MANIFEST).is_file():
@@ -79,6 +92,22 @@ class ShowCommand(Command):
         if path.is_file() and path.suffix == ".json":
             raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, found other JSON")
         raise describing.refuse(path, session.registry.adapters)
+
+    def _of_results(self) -> Iterator[Sheet]:
+        # All that is known, as files; and a table for each suite.
+        listing = self.listing
+        if listing.parquet:
+            check_parquet()
+        with Store(self.path, make=False) as store:
+            found = records(store, only=listing.only, victim=listing.victim, sort=listing.sort)
+            if listing.csv:
+                storage.write_bytes(listing.csv, as_csv(found))
+            if listing.parquet:
+                storage.write_bytes(listing.parquet, as_parquet(found))
+            for suite in store.suites():
+                some = [one for one in found if one.suite == suite.digest]
+                if some or listing.victim is None:
+                    yield describing.of_results(suite, some)
 
 
 def print_sheets(sheets: Iterable[Sheet]) -> None:

@@ -5,16 +5,20 @@ from pathlib import Path
 
 from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.auditing.subject import ModelFile
+from deepjudge_core.bundles.commitment import CommitmentError
+from deepjudge_core.bundles.victim import VictimTerms, load_victim
 from deepjudge_core.cli import display
 from deepjudge_core.cli.applying import check_base, options_of_each, with_base
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, file_to_write, load, spare
 from deepjudge_core.cli.status import NO_COPY
+from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
+from deepjudge_core.suites.challenge import Given, read_value
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 from deepjudge_core.suites.suite import save_suite
 from deepjudge_core.types import Layout
@@ -31,6 +35,22 @@ class SuiteCommand(Command):
     layout: Layout | None = layout_setting()
     preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
+    challenge: str | None = setting(
+        "draw half of the seeds, and what is random of their cases, by this value, which somebody else gave after the "
+        "commitment; the cases made so are also judged apart",
+        "--challenge",
+        default=None,
+        group="suite",
+        metavar="HEX|FILE",
+    )
+    commitment: Path | None = setting(
+        "commitment to the victim, inputs and options, from 'deepjudge commit --model', that the challenge answers",
+        "--commitment",
+        default=None,
+        group="suite",
+        metavar="COMMITMENT",
+        reads=True,
+    )
     output: Path = setting(
         "file for the suite",
         "-o",
@@ -45,6 +65,7 @@ class SuiteCommand(Command):
         """Make the suite and show it."""
         session = begun(self.confinement)
         file_to_write(self.output)
+        challenge, victim_terms = self._given()
         options, settings = self.opening.options, with_base(self.suite, self.opening.options)
         spare([self.victim, self.suite.ancestor, self.opening.base], [self.output], models=session.registry.adapters)
         check_base([self.victim, self.suite.ancestor], self.opening.base)
@@ -52,10 +73,24 @@ class SuiteCommand(Command):
         victim = ModelFile(
             self.victim, taken, query=QuerySettings(layout=self.layout, preprocessing=self.preprocessing)
         )
-        suite = make_suite(victim, load(replace(self.inputs, layout=self.layout)), settings, session=session)
+        offered = load(replace(self.inputs, layout=self.layout))
+        suite = make_suite(victim, offered, settings, challenge=challenge, session=session)
+        mistakes = tuple(victim_terms.mistakes(suite)) if victim_terms else ()
+        if mistakes:
+            raise CommitmentError(mistakes)
         save_suite(self.output, suite)
         display.show_suite(display.console(), suite)
         _, note = fitting_metrics(session.registry.metrics, None, Offer.of(suite))
         if note:
             display.say(display.console(), f"metrics     {note}")
         return NO_COPY
+
+    def _given(self) -> tuple[Given | None, VictimTerms | None]:
+        # Both or none: without a commitment, victim, inputs and options could have been chosen by the challenge.
+        if (self.challenge is None) != (self.commitment is None):
+            there, missing = ("--challenge", "--commitment") if self.challenge else ("--commitment", "--challenge")
+            raise UsageError(f"{there}: expected also {missing}, found none", code="missing-value")
+        if self.challenge is None or self.commitment is None:
+            return None, None
+        committed = load_victim(self.commitment)
+        return Given(read_value(self.challenge), committed.digest), committed.terms

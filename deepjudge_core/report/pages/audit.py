@@ -13,8 +13,10 @@ from deepjudge_core.components.values import Group
 from deepjudge_core.files.documents import Json
 from deepjudge_core.judging.ranking import ranked, ratio
 from deepjudge_core.report.documents import (
+    ApiEntry,
     AuditReport,
     ControlEntry,
+    DrawnEntry,
     MetricEntry,
     ResultEntry,
     SkippedEntry,
@@ -59,7 +61,7 @@ from deepjudge_core.report.pages.parts import (
     word,
 )
 from deepjudge_core.report.pages.reproducing import commands
-from deepjudge_core.report.pages.similarity import axes_of, ranges_of
+from deepjudge_core.report.pages.similarity import axes_of, distances_of_controls, ranges_of
 from deepjudge_core.report.pages.wording import (
     LONGEST_REASON,
     SIDES,
@@ -77,6 +79,7 @@ from deepjudge_core.text import capital, counted, number
 
 MANY = 12
 """More suspects are ranked in short lines; what else is said of them is folded."""
+_DETAILED = 100  # suspects of which everything is said; the JSON and the CSV have all
 _NAMED = 10  # suspects whose names fit beside their marks
 _LONGEST_LABEL = 22
 _TALL = 25  # rows that a reader scrolls past
@@ -103,6 +106,7 @@ def audit_page(report: AuditReport) -> Page:
     """The page of an audit's report."""
     sections = [
         _answer(report),
+        *_drawn(report),
         *keys_section(report, _names(report), _suspect_labels(report)),
         *_distances(report),
         *_suspects(report),
@@ -137,31 +141,38 @@ def _lead(report: AuditReport) -> str:
     return f"{_answers(report)} {counted(unjudged, 'other file')}, {which} not judged."
 
 
+_OTHERWISE: Mapping[str | None, tuple[str, str]] = {
+    "descent": ("both models began with the same weights", "began with the victim's first weights"),
+    "data": ("it was trained on the same data", "learnt from the same data"),
+}
+"""What else may be true of a copy, by what it points to: of the only suspect, and of one or several among others."""
+
+
 def _answers(report: AuditReport) -> str:
     count = Counter(suspect.decision for suspect in report.suspects)
     of = len(report.suspects)
     if not of:
         return "No model was judged."
-    origin = sum(suspect.points_to == "descent" for suspect in report.suspects)
+    otherwise = Counter(suspect.points_to for suspect in report.suspects if suspect.points_to in _OTHERWISE)
     if of == 1:
         return {
-            "copy": "It is a copy, or both models began with the same weights."
-            if origin
-            else "Yes, it appears to be a copy.",
+            "copy": next(
+                (f"It is a copy, or {_OTHERWISE[one][0]}." for one in otherwise), "Yes, it appears to be a copy."
+            ),
             "independent": "No sign of copying was found.",
             "inconclusive": "The comparison does not decide.",
             "failed": "It could not be tested.",
         }[report.suspects[0].decision]
     said = []
     if count["copy"]:
-        copies = count["copy"] - origin
+        copies = count["copy"] - otherwise.total()
         if copies:
             said.append(
                 f"Yes: {copies} of {of} models {'appears to be a copy' if copies == 1 else 'appear to be copies'}."
             )
-        if origin:
-            are = "is a copy, or began" if origin == 1 else "are copies, or began"
-            said.append(f"{origin} of {of} models {are} with the victim's first weights.")
+        for one, number in otherwise.items():
+            are = "is a copy" if number == 1 else "are copies"
+            said.append(f"{number} of {of} models {are}, or {_OTHERWISE[one][1]}.")
         if count["independent"]:
             said.append(f"For {count['independent']}, no sign of copying was found.")
     elif count["independent"]:
@@ -235,10 +246,14 @@ def _ranked(report: AuditReport) -> list[tuple[int, SuspectEntry]]:
 def _ranking(numbered: Sequence[tuple[int, SuspectEntry]]) -> Table:
     suspects = [suspect for _, suspect in numbered]
     names = below_common(suspect.path for suspect in suspects)
+    targets = [f"suspect-{place}" if rank < _DETAILED else None for rank, (place, _) in enumerate(numbered)]
     return table_of(
         _EACH,
         {
-            "model": [Cell(Name(names[suspect.path]), "name", f"suspect-{place}") for place, suspect in numbered],
+            "model": [
+                Cell(Name(names[suspect.path]), "name", target)
+                for (_, suspect), target in zip(numbered, targets, strict=True)
+            ],
             "No.": [Cell(str(place), "number") for place, _ in numbered],
             "answer": [decided(suspect.decision, suspect.points_to) for suspect in suspects],
             "say copy": [Cell(_votes(suspect), "number") for suspect in suspects],
@@ -259,7 +274,7 @@ def _reasons(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditReport) 
     return Table("Why", ["why", "models by their numbers"], rows)
 
 
-def _votes(suspect: SuspectEntry) -> str:
+def _votes(suspect: SuspectEntry | DrawnEntry) -> str:
     cast = [metric for metric in suspect.metrics.values() if metric.vote is not None]
     return f"{sum(bool(metric.vote) for metric in cast)} of {len(cast)}" if cast else "-"
 
@@ -327,6 +342,36 @@ def _kinds(controls: Sequence[ControlEntry]) -> str:
     return f"Their kinds (strata): {', '.join(f'{count} {kind}' for kind, count in kinds.items())}."
 
 
+# The cases that nobody could choose.
+
+
+def _drawn(report: AuditReport) -> Iterator[Section]:
+    challenge = report.suite.challenge
+    judged = [suspect for suspect in report.suspects if suspect.drawn]
+    if not challenge or not judged:
+        return
+    names, clean = _names(report), report.suite.cases.clean
+    rows = [
+        [
+            name(names[suspect.path]),
+            decided(suspect.drawn.decision, suspect.drawn.points_to),
+            Cell(sentence(suspect.drawn.reason) if suspect.drawn.reason else _votes(suspect.drawn), "prose"),
+            decided(suspect.decision, suspect.points_to),
+        ]
+        for suspect in judged
+        if suspect.drawn
+    ]
+    blocks: list[Block] = [
+        Paragraph(
+            f"{clean - challenge.chosen} of {clean} seeds, and all that is random of the cases made from them, follow "
+            "from a value that somebody else gave after the commitment. So the owner could not choose these cases. By "
+            "them alone the answers are:"
+        ),
+        Table("By the drawn cases alone", ["model", "drawn cases", "votes for copy, or why", "all cases"], rows),
+    ]
+    yield Section("Cases that nobody could choose", "drawn", blocks)
+
+
 # The distances.
 
 
@@ -344,13 +389,15 @@ def _distances(report: AuditReport) -> Iterator[Section]:
         definitions(metrics),
     ]
     figures = []
+    reduced = [suspect for suspect in report.suspects if suspect.api and suspect.api.controls]
+    seen = reduced[0] if reduced and len(reduced) == len(report.suspects) and _see_alike(reduced) else None
     for place, metric in enumerate(metrics):
         suspects = [
             charts.Mark(value, label, suspect.decision)
             for suspect, label in zip(report.suspects, labels, strict=True)
             if (value := value_of(suspect, metric)) is not None
         ]
-        rows = _by_stratum(controls, metric)
+        rows = _by_stratum(controls, distances_of_controls(report, metric, seen))
         if suspects or rows:
             thresholds = thresholds_of(report.suspects, metric)
             svg = charts.strip(f"strip-{place}", metric, suspects, rows, thresholds)
@@ -368,6 +415,12 @@ def _of_distances(report: AuditReport) -> dict[str, MetricEntry]:
 def _legend(report: AuditReport) -> Iterator[str]:
     if report.calibration.controls:
         yield "Hollow marks are controls, with a row and a shape for each kind (stratum)."
+    reduced = [suspect for suspect in report.suspects if suspect.api and suspect.api.controls]
+    if reduced and not (len(reduced) == len(report.suspects) and _see_alike(reduced)):
+        yield (
+            "Some suspects show less of their answers than the controls. Their thresholds come from other distances of "
+            "the controls than those in the figure."
+        )
     yield ("Filled marks are suspects: squares for copies, circles for no sign of copying, diamonds for undecided.")
     if _has_thresholds(report):
         yield (
@@ -395,10 +448,13 @@ def _suspect_labels(report: AuditReport) -> list[str]:
     ]
 
 
-def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Row]:
+def _see_alike(suspects: Sequence[SuspectEntry]) -> bool:
+    return all(one.api and suspects[0].api and one.api.controls == suspects[0].api.controls for one in suspects)
+
+
+def _by_stratum(controls: Sequence[ControlEntry], values: Sequence[float | None]) -> list[charts.Row]:
     strata: dict[str, list[float]] = {}
-    for control in controls:
-        value = control.metrics.get(metric)
+    for control, value in zip(controls, values, strict=True):
         if value is not None:
             strata.setdefault(control.stratum or _UNKNOWN, []).append(value)
     return [charts.Row(stratum, values) for stratum, values in sorted(strata.items())]
@@ -408,11 +464,11 @@ def _by_stratum(controls: Sequence[ControlEntry], metric: str) -> list[charts.Ro
 
 
 def _suspects(report: AuditReport) -> Iterator[Section]:
-    numbered, ranges, names = _ranked(report), ranges_of(report), _names(report)
+    numbered, names = _ranked(report), _names(report)
     many = len(numbered) > MANY
     parts, shown, any_radar = [], 0, False
-    for place, suspect in numbered:
-        blocks = list(_of_suspect(suspect, ranges, place))
+    for place, suspect in numbered[:_DETAILED]:
+        blocks = list(_of_suspect(suspect, ranges_of(report, suspect), place))
         if many and suspect.digest:
             blocks.insert(0, Paragraph(("SHA-256: ", Name(suspect.digest))))
         if not blocks:
@@ -423,7 +479,9 @@ def _suspects(report: AuditReport) -> Iterator[Section]:
         title: Line = (f"{place} ", Name(names[suspect.path]), f": {called(suspect.decision, suspect.points_to)}")
         parts.append(Section(title, f"suspect-{place}", blocks, folded=not accused if many else False))
     if parts:
-        intro = [Paragraph(text) for text in (" ".join(_columns(report)), _RADAR if any_radar else "") if text]
+        left = len(numbered) - _DETAILED
+        rest = f"The {_DETAILED} most similar ones; the report as JSON or CSV has the other {left}." if left > 0 else ""
+        intro = [Paragraph(text) for text in (rest, " ".join(_columns(report)), _RADAR if any_radar else "") if text]
         yield Section("Suspect by suspect", "suspects", intro, parts)
 
 
@@ -601,6 +659,17 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
         made: Line = (f"{generator.kept} of {generator.made} kept; ", *_with(generator.options))
         yield f"cases by {generator.name}", Cell(made, "prose")
     yield "random seed (start of all random choices)", text(str(suite.seed))
+    if report.chosen is not UNSET:
+        yield "options other than standard", Cell(tuple(_with(report.chosen)) if report.chosen else "none", "prose")
+    if suite.challenge:
+        yield "challenge", name(suite.challenge.value)
+        yield "commitment that it answers", digest(suite.challenge.commitment)
+    if report.dated:
+        yield "SHA-256 of the commitment to the victim", digest(report.dated.commitment)
+        yield "victim existed, by the time-stamp", text(report.dated.date or "no time-stamp")
+    for suspect in report.suspects:
+        if suspect.published:
+            yield f"{base(suspect.path)} public since, as the owner says", text(suspect.published)
     yield "rule", Cell((Name(report.rule), "; ", *_with(report.rule_options)), "prose")
     if suite.weights:
         compared = counted(len(suite.weights.layers), "layer")
@@ -679,10 +748,24 @@ def _how_asked(report: AuditReport) -> Iterator[Line]:
     said: dict[str, list[str]] = {}
     for model in models:
         claimed = [CLAIMED] if _is_claimed(model) else []
-        for note in [*claimed, *model.notes, *filter(None, [model.unsteady])]:
+        asked = [_through_api(model.api)] if model.api else []
+        for note in [*claimed, *asked, *model.notes, *filter(None, [model.unsteady])]:
             said.setdefault(note, []).append(base(model.path))
     for note, names in said.items():
         yield (*_listed(list(dict.fromkeys(names))), f": {note}")
+
+
+def _through_api(api: ApiEntry) -> str:
+    shown = ["labels alone"] if api.shows == "labels" else []
+    shown += [f"the {api.top} greatest scores"] if api.top else []
+    shown += [f"scores rounded to {counted(api.digits, 'decimal place')}"] if api.digits is not UNSET else []
+    price = f", at a price of {api.price:g}" if api.price else ""
+    failed = f" ({api.failed} of them failed)" if api.failed else ""
+    said = f"asked through an API: {api.queries:,} queries in {api.requests:,} requests{failed}{price}"
+    return f"{said}; it shows {', '.join(shown)}" + (_ALIKE if api.controls else "") if shown else said
+
+
+_ALIKE = ". Its thresholds come from the answers of the controls, reduced in the same way"
 
 
 def _with(options: Json) -> Iterator[str | Name]:

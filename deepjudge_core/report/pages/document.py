@@ -139,6 +139,7 @@ class Page:
         title: The question that it answers.
         lead: The answer, in a sentence or two.
         facts: What a file is kept under, such as a case and a date: each with its name.
+        notice: What a reader has to know before the rest.
         sections: In the order in which they are read.
         foot: What made it.
     """
@@ -148,3 +149,4 @@ class Page:
     sections: Sequence[Section]
     foot: Sequence[Line]
     facts: Sequence[tuple[str, Line]] = ()
+    notice: Line = ()

@@ -1,14 +1,17 @@
 """The section of the page about keys: what they are, and how many of their trials each model matches."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import UNSET
 
 from deepjudge_core.judging.marks import LEVEL, TRIES
 from deepjudge_core.report.documents import AuditReport, ControlEntry, KeyEntry, MetricEntry, PowerReport, ZooModelEntry
 from deepjudge_core.report.pages import charts, marks
 from deepjudge_core.report.pages.document import Block, Cell, Figure, Line, Name, Paragraph, Section, Table
 from deepjudge_core.report.pages.parts import Judged, digest, name, table_of, text, word
-from deepjudge_core.text import capital
+from deepjudge_core.text import capital, counted
 
 _UNKNOWN = "controls, unknown kind"
 _RARE = 0.01  # on either side of the band in a chart
@@ -111,7 +114,16 @@ def keys_of_zoo(power: PowerReport) -> Iterator[Section]:
     head = ["models", *(key.name for key in keys)]
     table = [[word(kind), *(Cell(_matched(found[key.name][kind]), "number") for key in keys)] for (_, kind), _ in order]
     blocks.append(Table("Trials that models match, and how many of them a key accuses", head, table))
+    blocks += [Paragraph(line) for key in keys for line in _unread(key, power)]
     yield Section("Secret keys", "keys", blocks)
+
+
+def _unread(key: KeyEntry, power: PowerReport) -> Iterator[str]:
+    # Such as those that the key was made with.
+    results = [result for model in power.models if model.counts and (result := model.metrics.get(key.name))]
+    reasons = Counter(result.reason for result in results if result.found is UNSET and result.reason)
+    for reason, number in reasons.items():
+        yield f"The key {key.name} was not read of {counted(number, 'model')}: {reason}."
 
 
 def _matched(found: Sequence[marks.Match]) -> str:

@@ -1,11 +1,11 @@
 """What is said of keys: how many of their trials a model matches, and how many one made without them would."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import scipy  # which loads its parts when they are first used
 from msgspec import UNSET
-from scipy import special  # which loads its parts when they are first used
 
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.marks import TRIES, allowing_for_tries
@@ -110,7 +110,7 @@ def needed(of: int, chance: float, level: float) -> int | None:
     while low < high:
         middle = (low + high) // 2
         # The tail of a binomial is that of a beta distribution.
-        enough = middle > of or (middle > 0 and float(special.betainc(middle, of - middle + 1, chance)) <= level)
+        enough = middle > of or (middle > 0 and float(scipy.special.betainc(middle, of - middle + 1, chance)) <= level)
         low, high = (low, middle) if enough else (middle + 1, high)
     return low if low <= of else None
 
@@ -166,18 +166,21 @@ def _told(match: Match) -> Iterator[str]:
     yield f"{why}{rest}{f'at most {100 * level:.3g} %' if rest else ''}."
 
 
-def meaning(suspect: SuspectEntry, report: AuditReport) -> str:
+MEANINGS: Mapping[str | None, str] = {
+    "weights": "So it appears to contain weights of the marked model.",
+    "weights-changed-behaviour": "So it appears to contain weights of the marked model, with its behaviour changed "
+    "since.",
+    "key": "So it appears to come from the marked model, or to have been trained on its answers. A key of labels does "
+    "not tell which.",
+    "data": "So it appears to have been trained on rows that the key chose, or on the answers of a model that was. "
+    "That shows the use of data, not that the victim itself was copied.",
+}
+"""What it means that keys alone accuse a suspect, by what it points to."""
+
+
+def meaning(suspect: SuspectEntry) -> str:
     """What it means that keys alone accuse a suspect."""
-    found = accusing(suspect, report)
-    if found and all(match.of_data for match in found):
-        return (
-            "So it appears to have been trained on rows that the key chose, or on the answers of a model that was. "
-            "That shows the use of data, not that the victim itself was copied."
-        )
-    if suspect.points_to in ("weights", "weights-changed-behaviour"):
-        changed = ", with its behaviour changed since" if suspect.points_to != "weights" else ""
-        return f"So it appears to contain weights of the marked model{changed}."
-    return "So it appears to come from the marked model, or to have been trained on its answers."
+    return MEANINGS.get(suspect.points_to, MEANINGS["key"])
 
 
 def strength(found: Sequence[Match], report: AuditReport, word: Callable[[float], str]) -> Iterator[str]:

@@ -57,11 +57,23 @@ def axes_of(suspect: SuspectEntry, ranges: Mapping[str, tuple[float, float]]) ->
     }
 
 
-def ranges_of(report: AuditReport) -> dict[str, tuple[float, float]]:
-    """Metric to the least and the greatest distance of the controls, where any was measured."""
+def distances_of_controls(report: AuditReport, metric: str, suspect: SuspectEntry | None) -> list[float | None]:
+    """The distances of the controls, of whose answers no more is compared than a suspect's interface shows."""
+    if suspect is not None and suspect.api and suspect.api.controls and metric in suspect.api.controls:
+        return list(suspect.api.controls[metric])
+    return [control.metrics.get(metric) for control in report.calibration.controls]
+
+
+def ranges_of(report: AuditReport, suspect: SuspectEntry | None = None) -> dict[str, tuple[float, float]]:
+    """Metric to the least and the greatest distance of the controls, where any was measured.
+
+    Args:
+        report: The report.
+        suspect: Whom they are put beside; None for any that shows all of its answers.
+    """
     ranges = {}
     for metric in report.metrics:
-        values = [value for c in report.calibration.controls if (value := c.metrics.get(metric)) is not None]
+        values = [value for value in distances_of_controls(report, metric, suspect) if value is not None]
         if values:
             ranges[metric] = (min(values), max(values))
     return ranges

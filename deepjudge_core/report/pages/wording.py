@@ -36,7 +36,7 @@ def called(decision: str, points_to: str | None) -> str:
         decision: Copy, independent, inconclusive or failed.
         points_to: What a copy points to.
     """
-    return in_words(decision, points_to) if points_to == "descent" else ANSWERS[decision]
+    return in_words(decision, points_to) if points_to in ("descent", "data") else ANSWERS[decision]
 
 
 SIDES: Mapping[str, str] = {
@@ -119,7 +119,7 @@ def _in_all(suspect: SuspectEntry, report: AuditReport | None) -> str:
         return f"{_likeness(suspect)} {keys}"
     apart = [SIDES[name] for name, s in suspect.settings.named().items() if s.decision == "independent"]
     rest = f" Its {_listed(apart)} alone would not set it apart from independent models." if apart else ""
-    return f"{keys} {marks.meaning(suspect, report)}{rest}"
+    return f"{keys} {marks.meaning(suspect)}{rest}"
 
 
 def failing(suspect: SuspectEntry) -> str:
@@ -171,6 +171,8 @@ def _likeness(suspect: SuspectEntry) -> str:
             f"{closer}, although its layers do not resemble the victim's: it appears to have been trained on the "
             "victim's answers (extraction or distillation)."
         )
+    if suspect.points_to in marks.MEANINGS:
+        return f"It carries the owner's secret key. {marks.MEANINGS[suspect.points_to]}"
     return "It is closer to the victim than independent models are, all measurements taken together."
 
 
@@ -469,6 +471,7 @@ def limits(report: AuditReport) -> list[str]:
     if decisions - {"failed"}:
         lines += map(sentence, report.calibration.limits)
     if "copy" in decisions:
+        lines += _who_was_first(report)
         lines.append(
             "A copy is not necessarily stolen: a licence, a common ancestor or shared training data may explain it. "
             "Who made it, and with what right, is not shown."
@@ -477,6 +480,11 @@ def limits(report: AuditReport) -> list[str]:
         lines.append(
             "No sign of copying is no proof of independence: a copy that was changed enough looks the same. How many "
             "copies this test would miss was not measured."
+        )
+    if not report.committed:
+        lines.append(
+            "Nothing shows since when cases, controls and rule have been fixed, nor how many others were tried before: "
+            "there is no time-stamp of a commitment."
         )
     lines.append("The answers hold for the files whose SHA-256 (fingerprint) is listed below, and for no others.")
     behaviour = any(metric.group == "black-box" for metric in report.metrics.values())
@@ -497,6 +505,34 @@ def limits(report: AuditReport) -> list[str]:
             "copy that was scrambled in this way is not found: that the order does not agree acquits nobody."
         )
     return [*lines, *marks.limits(report)]
+
+
+def _who_was_first(report: AuditReport) -> Iterator[str]:
+    # Nearness is the same from both sides: a victim may have been made from the suspect.
+    copies = [suspect for suspect in report.suspects if suspect.decision == "copy"]
+    date = report.dated.date[:10] if report.dated and report.dated.date else None
+    later = [suspect for suspect in copies if date and suspect.published and suspect.published > date]
+    before = [suspect for suspect in copies if date and suspect.published and suspect.published <= date]
+    open_ones = len(copies) - len(later) - len(before)
+    if open_ones:
+        missing = "no time-stamp shows since when the victim has existed" if date is None else "no date of it is stated"
+        whom = "" if open_ones == len(copies) else f"Of {counted(open_ones, 'copy', 'copies')}: "
+        yield (
+            f"{whom}{'n' if whom else 'N'}earness does not show who was first: if the victim had been made from the "
+            f"suspect, they would be as near, and {missing}."
+        )
+    if later:
+        days = ", ".join(sorted({str(suspect.published) for suspect in later}))
+        yield (
+            f"By its time-stamp, the victim existed on {date}; {counted(len(later), 'copy', 'copies')} became public "
+            f"later ({days}), as the maker of this report says. That nobody had the suspect before is not shown."
+        )
+    if before:
+        days = ", ".join(sorted({str(suspect.published) for suspect in before}))
+        yield (
+            f"{counted(len(before), 'copy', 'copies')} had been public ({days}) before the first date that is shown "
+            f"for the victim, {date}: the victim may have been made from it."
+        )
 
 
 def level_of(report: AuditReport) -> float | None:

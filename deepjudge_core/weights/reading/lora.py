@@ -6,7 +6,7 @@ Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models, section 4.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.files.digests import BASE
 from deepjudge_core.files.documents import Part, parse
 from deepjudge_core.types import Array
 from deepjudge_core.weights.reading.folder import CONFIG, read_config
@@ -174,6 +175,28 @@ def read_lora(folder: Path, name: str) -> LoraConfig:
     if other is not None:
         raise ModelError(f"{name}: expected a plain LoRA, found {other}; {_MERGE}")
     return config
+
+
+def base_of(path: Path, named: str | Path | None, name: str) -> Path | None:
+    """The base of a LoRA: the one that was named, or the folder next to it; None if it has none, or is no LoRA.
+
+    Args:
+        path: A model.
+        named: Path of the base, if the user named it.
+        name: What messages call the model.
+
+    Raises:
+        ModelError: When what the LoRA says cannot be read.
+    """
+    if not (path.is_dir() and is_lora(path)):
+        return None
+    return Path(named) if named else base_beside(path, read_lora(path, name))
+
+
+def lacks_base(files: Collection[str]) -> bool:
+    """Whether files are those of a LoRA, and none of them is its base's: what the whole weights are is not known."""
+    based = any(file == BASE or file.startswith(f"{BASE}/") for file in files)
+    return ADAPTER in files and CONFIG not in files and not based
 
 
 def base_beside(folder: Path, config: LoraConfig) -> Path | None:

@@ -14,7 +14,7 @@ from refusals import refused
 
 from deepjudge_core import open_model
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.network import Network, ScoresCotangent
+from deepjudge_core.models.network import Losses, Network, ScoresCotangent
 from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, train
 from deepjudge_core.testing.networks import check_network
 from deepjudge_core.types import Array
@@ -49,7 +49,7 @@ def stepped(network: Network, steps: int = 3, **options: Any) -> dict[str, Array
     x, y = inputs(network)
     trainer = network.architecture.trainer(network.weights, **options)
     for _ in range(steps):
-        trainer.step(x, cross_entropy(y), rate=1e-3)
+        trainer.step(x, Losses(cross_entropy(y)), rate=1e-3)
     return trainer.weights()
 
 
@@ -274,8 +274,8 @@ def test_trainers_of_one_architecture_do_not_disturb_each_other() -> None:
     first = network.architecture.trainer(network.weights, seed=5)
     second = network.architecture.trainer(network.architecture.initial(np.random.default_rng(0)), in_use=True)
     for _ in range(4):
-        first.step(x, cross_entropy(y), rate=1e-3)
-        second.step(x[:7], cross_entropy(y[:7]), rate=1e-2)
+        first.step(x, Losses(cross_entropy(y)), rate=1e-3)
+        second.step(x[:7], Losses(cross_entropy(y[:7])), rate=1e-2)
         second.scores(x)
     assert same(first.weights(), alone)
 
@@ -350,7 +350,7 @@ def test_errors_of_a_loss_come_through() -> None:
     cotangent: ScoresCotangent = loss
     trainer = network.architecture.trainer(network.weights)
     with pytest.raises(ModelError, match=r"^this loss$"):
-        trainer.step(x, cotangent, rate=1e-3)
+        trainer.step(x, Losses(cotangent), rate=1e-3)
     with pytest.raises(ModelError, match=r"^this loss$"):
         trainer.gradient(x, cotangent)
 
@@ -435,7 +435,7 @@ def test_no_such_layer() -> None:
     network = open_network(binary(), name="model")
     x, y = inputs(network)
     with refused(ModelError, "model: ", "'other'"):
-        network.architecture.trainer(network.weights).step(x, cross_entropy(y), rate=1e-3, layer="other")
+        network.architecture.trainer(network.weights).step(x, Losses(at={"other": cross_entropy(y)}), rate=1e-3)
 
 
 def test_a_saved_model_is_refused(tmp_path: Path) -> None:

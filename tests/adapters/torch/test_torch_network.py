@@ -19,7 +19,7 @@ from torch import nn  # noqa: E402
 from deepjudge_core import open_model  # noqa: E402
 from deepjudge_core.components.opening import open_network  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
-from deepjudge_core.models.network import Network  # noqa: E402
+from deepjudge_core.models.network import Losses, Network  # noqa: E402
 from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, train  # noqa: E402
 from deepjudge_core.testing.networks import check_network  # noqa: E402
 
@@ -192,7 +192,7 @@ def test_statistics_move_in_training_and_not_in_use(normalised: Network) -> None
     x, y = data(Normalised.shape)
     training, use = (normalised.architecture.trainer(normalised.weights, in_use=in_use) for in_use in (False, True))
     for trainer in (training, use):
-        trainer.step(x, cross_entropy(y), rate=1e-3)
+        trainer.step(x, Losses(cross_entropy(y)), rate=1e-3)
     before = normalised.weights["norm1.running_mean"]
     module = Normalised()
     module.load_state_dict({name: torch.tensor(array) for name, array in normalised.weights.items()}, strict=False)
@@ -205,7 +205,7 @@ def test_statistics_move_in_training_and_not_in_use(normalised: Network) -> None
 def test_a_batch_of_one_row_leaves_the_statistics_finite(normalised: Network) -> None:
     x, y = data(Normalised.shape)
     trainer = normalised.architecture.trainer(normalised.weights)
-    trainer.step(x[:1], cross_entropy(y[:1]), rate=1e-3)
+    trainer.step(x[:1], Losses(cross_entropy(y[:1])), rate=1e-3)
     assert all(np.isfinite(array).all() for array in trainer.weights().values())
 
 
@@ -217,7 +217,7 @@ def test_decomposed_normalisation_is_trained_too(tmp_path: Path) -> None:
     network = open_network(program)
     x, y = data(Normalised.shape)
     trainer = network.architecture.trainer(network.weights)
-    trainer.step(x, cross_entropy(y), rate=1e-3)
+    trainer.step(x, Losses(cross_entropy(y)), rate=1e-3)
     assert not np.array_equal(trainer.weights()["norm1.running_mean"], network.weights["norm1.running_mean"])
 
 
@@ -228,7 +228,7 @@ def test_dropout_drops_in_training_alone_by_its_own_seed(normalised: Network) ->
         trainer = normalised.architecture.trainer(normalised.weights, seed=seed, **options)
         for _ in range(3):
             torch.rand(7)  # somebody else's
-            trainer.step(x, cross_entropy(y), rate=1e-3)
+            trainer.step(x, Losses(cross_entropy(y)), rate=1e-3)
         return trainer.weights()["head.weight"]
 
     assert np.array_equal(stepped(1), stepped(1))

@@ -135,7 +135,14 @@ def safetensors(name: str, seed: int, path: Path) -> Path:
 
 def dynamo(name: str, seed: int, path: Path, **options: Any) -> Path:
     """By PyTorch's exporter."""
-    return _dynamo(live(name, seed, path), _example(name, 2), path, **options)
+    file = _dynamo(live(name, seed, path), _example(name, 2), path, **options)
+    if not options:
+        _DYNAMO[name, seed] = file
+    return file
+
+
+# What was written already, since the exporter takes seconds.
+_DYNAMO: dict[tuple[str, int], Path] = {}
 
 
 def _dynamo(module: Any, example: Any, path: Path, **options: Any) -> Path:
@@ -181,8 +188,10 @@ def converted_to_half(name: str, seed: int, path: Path) -> Path:
     import onnx
     from onnxconverter_common import float16
 
-    file = dynamo(name, seed, path)
-    onnx.save(float16.convert_float_to_float16(onnx.load(file), keep_io_types=True), file)
+    source, file = _DYNAMO.get((name, seed)), path.with_suffix(".onnx")
+    if source is None or not source.exists():
+        source = dynamo(name, seed, path.with_name(f"{path.name}-float"))
+    onnx.save(float16.convert_float_to_float16(onnx.load(source), keep_io_types=True), file)
     return file
 
 

@@ -1,0 +1,253 @@
+"""``deepjudge fleet``."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
+
+from deepjudge_core import progress
+from deepjudge_core.auditing.folders import Skipped
+from deepjudge_core.auditing.outcome import AuditOutcome
+from deepjudge_core.auditing.session import Session
+from deepjudge_core.cli import display
+from deepjudge_core.cli.applying import check_base
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.commands.audit import AuditCommand
+from deepjudge_core.cli.ending import status_of, warn_of
+from deepjudge_core.cli.fleeting import Preview, by_suite, calibrations_beside, calibrations_in, suite_files
+from deepjudge_core.cli.many import FolderSettings, TopSettings
+from deepjudge_core.cli.sources import MODELS, begun, folder_to_write, judge_of
+from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, NO_COPY, STATUSES
+from deepjudge_core.cli.suspects import LIST, subjects_of
+from deepjudge_core.errors import UsageError
+from deepjudge_core.files import storage
+from deepjudge_core.fleets.asking import ask
+from deepjudge_core.fleets.judging import fits_no_suite, judge_stored
+from deepjudge_core.fleets.local import cores
+from deepjudge_core.fleets.planning import Fleet
+from deepjudge_core.fleets.settings import EngineSettings
+from deepjudge_core.fleets.store import DATABASE, Member, Store, Suited, is_store
+from deepjudge_core.fleets.work import ONE_THREAD, Result, Task
+from deepjudge_core.judging.fitting import Offer
+from deepjudge_core.judging.settings import JudgeSettings
+from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
+from deepjudge_core.report.audit_json import audit_report, dump
+from deepjudge_core.report.html import html_of, render_html
+from deepjudge_core.report.pages.fleet import Ranked, fleet_page
+from deepjudge_core.report.settings import CaseSettings
+from deepjudge_core.sandbox.policy import Confinement
+from deepjudge_core.settings import argument, part, setting
+from deepjudge_core.suites.suite import load_suite
+
+PAGE = "ranking.html"
+"""The page of all victims, in the folder of results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetCommand(Command):
+    """Judge many suspects against many suites, on all cores, and keep what each answered."""
+
+    usage = (
+        "SUITES SUSPECT... -o RESULTS [--calibrations DIR] [options]",
+        "RESULTS [--calibrations DIR] [options]",
+    )
+    statuses = STATUSES
+
+    suites: str = argument(
+        "SUITES",
+        f"a suite; a folder or a quoted glob means all suites in it; or RESULTS, whose answers ({DATABASE}) are judged "
+        "anew, and no model is run",
+        reads=True,
+    )
+    suspects: tuple[str, ...] = argument(
+        "SUSPECT",
+        f"{MODELS}; a list ending in {LIST} has a path on each line, and behind it options as in AUDIT.toml: "
+        "{output = 'logits'}; further suites are taken as suites",
+        default=(),
+        reads=True,
+    )
+    calibrations: Path | None = setting(
+        "calibration, or folder of calibrations, from 'deepjudge calibrate'; each names its suite",
+        "--calibrations",
+        default=None,
+        group="input",
+        metavar="DIR",
+        usual="those next to the suites",
+        reads=True,
+    )
+    jobs: Annotated[int, Ge(1)] = setting(
+        "number of suspects that are asked at the same time, each in processes with one thread",
+        "--jobs",
+        factory=cores,
+        group="suspect",
+        metavar="N",
+        usual="number of cores",
+    )
+    where: EngineSettings = part(EngineSettings)
+    retry: bool = setting("ask suspects again that failed before", "--retry", default=False, group="suspect")
+    folders: FolderSettings = part(FolderSettings)
+    judging: JudgeSettings = part(JudgeSettings)
+    query: QuerySettings = part(QuerySettings)
+    opening: OpeningSettings = part(OpeningSettings)
+    confinement: Confinement = part(Confinement)
+    kept: CaseSettings = part(CaseSettings)
+    many: TopSettings = part(TopSettings)
+    output: Path | None = setting(
+        "folder for the results; what is there already is not asked again",
+        "-o",
+        "--out",
+        default=None,
+        group="output",
+        metavar="RESULTS",
+        writes=True,
+    )
+
+    def run(self) -> int:
+        """Ask whoever was not asked yet, and judge all."""
+        # Before anything is computed: answers depend on it, and must not on the number of jobs.
+        for name in ONE_THREAD:
+            os.environ.setdefault(name, "1")
+        session = begun(self.confinement)
+        if self._is_anew():
+            return self._judge_anew(session)
+        return self._ask_and_judge(session)
+
+    def way_on(self) -> str:
+        """See the base class."""
+        return f"the same command goes on; {self.output} has what was answered so far" if self.output else ""
+
+    def _is_anew(self) -> bool:
+        # The results of an earlier run, and nobody to ask.
+        if not is_store(Path(self.suites)):
+            return False
+        if self.suspects or self.output:
+            found = f"SUSPECT {self.suspects[0]}" if self.suspects else "-o"
+            raise UsageError(
+                f"{self.suites} has the results of a fleet, which are judged anew: expected no {found}", code="conflict"
+            )
+        return True
+
+    def _judge_anew(self, session: Session) -> int:
+        with Store(Path(self.suites), make=False) as store:
+            suites = store.suites()
+            if self.calibrations:
+                self._keep_calibrations(store, suites, calibrations_in(self.calibrations))
+            members = {one.digest: store.members(one.digest) for one in suites}
+            return self._judge(store, suites, members, (), session)
+
+    def _ask_and_judge(self, session: Session) -> int:
+        if self.output is None:
+            raise UsageError("expected -o RESULTS, a folder for the results, found none", code="missing-value")
+        folder = folder_to_write(self.output)
+        files, names = suite_files(self.suites, self.suspects)
+        if not names:
+            raise UsageError(f"expected SUSPECT, found none beside {self.suites}", code="missing-value")
+        adapters = session.registry.adapters
+        subjects, skipped = subjects_of(names, self.query, self.opening.options, adapters, self.folders, AuditCommand)
+        check_base([subject.name for subject in subjects], self.opening.base)
+        place = self.calibrations
+        calibrations = calibrations_in(place) if place else calibrations_beside(files)
+        with Store(folder) as store:
+            suites = list(self._keep_suites(store, files, session))
+            self._keep_calibrations(store, suites, calibrations)
+            fleet = Fleet(subjects, replace(session, sandbox=self.confinement.policy))
+            members = self._ask(fleet, suites, store, session)
+            return self._judge(store, suites, members, skipped, session)
+
+    def _keep_suites(self, store: Store, files: Sequence[Path], session: Session) -> Iterator[Suited]:
+        seen = set[str]()
+        for path in files:
+            suite = load_suite(path)
+            if suite.digest in seen:
+                continue
+            seen.add(suite.digest)
+            judge_of(self.judging, session, Offer.of(suite))  # which refuses what cannot be, before anybody is asked
+            yield store.keep_suite(suite, path)
+
+    def _keep_calibrations(self, store: Store, suites: Sequence[Suited], calibrations: Sequence[Path]) -> None:
+        found = by_suite(calibrations, {suite.digest for suite in suites})
+        if self.calibrations and not found:
+            raise UsageError(
+                f"{self.calibrations}: expected a calibration of one of the suites, found those of others",
+                code="missing-value",
+            )
+        for digest, path in found.items():
+            storage.write_bytes(store.calibration_path(digest), path.read_bytes())
+
+    def _ask(self, fleet: Fleet, suites: Sequence[Suited], store: Store, session: Session) -> dict[str, list[Member]]:
+        # Ask all that were not asked yet; gives whom each suite was put to.
+        members: dict[str, list[Member]] = {suite.digest: [] for suite in suites}
+        total = len(fleet.suspects) * len(suites)
+        preview = Preview(store, self.judging, session)
+        counts = Counter[str]()
+        with progress.task(f"asking {len(fleet.suspects)} suspects, {len(suites)} suites", total) as advance:
+
+            def tasks() -> Iterator[Task]:
+                for suite in suites:
+                    for member, task in fleet.tasks(suite.digest, store):
+                        members[suite.digest].append(member)
+                        if task is None:
+                            counts["failed"] += 1
+                            advance(1, preview.words(counts))
+                        else:
+                            yield task
+
+            def heard(task: Task, result: Result | None) -> None:
+                counts[preview.word(task, result)] += 1
+                for line in result.warnings if result else ():
+                    display.warn(f"{task.name}: {line}")
+                advance(1, preview.words(counts))
+
+            paths = {suite.digest: store.suite_path(suite.digest) for suite in suites}
+            ask(tasks(), paths, store, self.where.engine_of(self.jobs), heard, retry=self.retry)
+        if counts["answered before"]:
+            out = display.console()
+            display.say(out, f"answers: {counts['answered before']} of {total} were there already, in {store.folder}")
+        return members
+
+    def _judge(
+        self,
+        store: Store,
+        suites: Sequence[Suited],
+        members: Mapping[str, Sequence[Member]],
+        skipped: Sequence[Skipped],
+        session: Session,
+    ) -> int:
+        out, statuses, ranked = display.console(), set[int](), list[Ranked]()
+        unfit = fits_no_suite([one for some in members.values() for one in some], store)
+        for one in suites:
+            suite = load_suite(store.suite_path(one.digest))
+            judge = judge_of(self.judging, session, Offer.of(suite))
+            stored = store.calibration_path(one.digest)
+            calibration = judge.load_calibration(stored, suite) if stored.is_file() else judge.calibrate(suite, [])
+            warn_of(calibration)
+            outcome = judge_stored(
+                *(suite, calibration, members[one.digest], judge, store),
+                session=session,
+                unfit=unfit,
+                skipped=skipped,
+            )
+            display.say(out, f"victim      {one.victim} ({one.name})")
+            display.show_report(out, outcome, self.many)
+            statuses.add(status_of(outcome, strict=self.many.strict))
+            ranked.append(self._write(store, one, suites, outcome))
+        made = self.kept.made()
+        storage.write_bytes(store.folder / PAGE, html_of(fleet_page(ranked, made)).encode())
+        display.say(out, f"page: {store.folder / PAGE}")
+        order = (FAILED, COPY) if self.many.strict else (COPY, FAILED)
+        return next((status for status in (*order, INCONCLUSIVE) if status in statuses), NO_COPY)
+
+    def _write(self, store: Store, one: Suited, suites: Sequence[Suited], outcome: AuditOutcome) -> Ranked:
+        name = Path(one.name).stem
+        if sum(Path(other.name).stem == name for other in suites) > 1:
+            name = f"{name}-{one.digest[:8]}"
+        report = audit_report(outcome, self.kept.made())
+        path = store.folder / "reports" / f"{name}.json"
+        storage.write_bytes(path, dump(report).encode())
+        storage.write_bytes(path.with_suffix(".html"), render_html(report))
+        display.say(display.console(), f"report: {path}")
+        return Ranked(report, f"reports/{name}.html")

@@ -1,0 +1,32 @@
+"""The standard profile: a suite of which nothing was chosen, so that nobody can try until a verdict pleases."""
+
+from typing import Any
+
+from deepjudge_core.files.documents import plain
+from deepjudge_core.suites.choices import Choices
+from deepjudge_core.suites.settings import SuiteSettings
+
+
+def choices_of(settings: SuiteSettings) -> Choices:
+    """What settings choose, as it stands in a suite."""
+    return Choices(
+        n=settings.n,
+        order=settings.order,
+        layers=None if settings.layers is None else tuple(settings.layers),
+        generators=None if settings.generators is None else tuple(settings.generators),
+        options={name: dict(options) for name, options in settings.options.items() if options},
+        seed=settings.seed,
+        force=settings.force,
+        pictures=settings.pictures,
+    )
+
+
+def settings_of(choices: Choices) -> SuiteSettings:
+    """The settings by which a suite was made; neither weights nor keys are among them."""
+    return SuiteSettings(**{name: getattr(choices, name) for name in Choices.__struct_fields__}, sketch=False)
+
+
+def chosen_otherwise(choices: Choices) -> dict[str, Any]:
+    """What is not as in the standard profile, by name; nothing for the standard profile."""
+    standard, chosen = plain(choices_of(SuiteSettings())), plain(choices)
+    return {name: value for name, value in chosen.items() if value != standard[name]}
