@@ -36,7 +36,8 @@ def main() -> None:
         observation = dj.observe(dj.open_model(path), suite)
         return observation, {name: m.value for name, m in dj.measure(suite, observation, METRICS).items()}
 
-    own_controls, others = honest[: asked.controls], honest[asked.controls :]
+    drawn = [honest[place] for place in np.random.default_rng(0).permutation(len(honest))]
+    own_controls, others = drawn[: asked.controls], drawn[asked.controls :]
     calibration = dj.calibrate(suite, [measured(path)[0] for path in own_controls])
     for path in (*sorted(copies.glob("*.onnx")), *others):
         observation, values = measured(path)

@@ -90,10 +90,10 @@ def _greater_of_two(graph: Graph, at: str) -> str:
     return graph.add("ReduceMax", both, axes=[1], keepdims=0)
 
 
-def _decoy(graph: Graph, own: Weights, other: Weights, relu: Relu) -> str:
+def _decoy(graph: Graph, own: Weights, other: Weights, relu: Relu, divisor: float) -> str:
     tiny = graph.add("Mul", graph.network(other), graph.number(1e-30))
     both = graph.add("Add", graph.network(own, relu), tiny)
-    return graph.add("Div", both, graph.number(20.0))
+    return graph.add("Div", both, graph.number(divisor))
 
 
 def disguised(own: Weights, other: Weights, folder: Path) -> None:
@@ -106,9 +106,9 @@ def disguised(own: Weights, other: Weights, folder: Path) -> None:
     """
     graph = Graph()
     graph.save(folder / "temperature.onnx", graph.add("Div", graph.network(own), graph.number(20.0)))
-    for name, relu in (("decoy", _half_sum), ("hidden-decoy", _greater_of_two)):
+    for name, relu, divisor in (("decoy", _half_sum, 20.0), ("hidden-decoy", _greater_of_two, 1.0)):
         graph = Graph()
-        graph.save(folder / f"{name}.onnx", _decoy(graph, own, other, relu))
+        graph.save(folder / f"{name}.onnx", _decoy(graph, own, other, relu, divisor))
     graph = Graph()
     scaled = graph.add("Mul", "x", graph.number(255.0))
     apart = graph.add("Abs", graph.add("Sub", scaled, graph.add("Round", scaled)))
