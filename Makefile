@@ -6,9 +6,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed.stamp
 
-# Each worker has one processor, and threads that wait for another one's would keep it busy. What Python compiled is kept,
-# also where the environment says otherwise: the tests start hundreds of processes, and each would compile all modules.
-PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Each worker has one processor, and threads that wait for another one's would keep it busy.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Coverage is that of the core by the tests that stand beside it. Watching the frameworks' own Python as well would make
 # the whole take half as long again, and say nothing of this code.
@@ -17,13 +16,13 @@ COVERED = tests/bundles tests/cli tests/components tests/docs tests/golden tests
 	tests/auditing/test_subject.py tests/conformance/test_broken_schemes.py tests/test_architecture.py \
 	tests/test_errors.py tests/test_text.py
 
-.PHONY: help demo zoo-demo check test quick-tests all-tests lint format docs site picture clean
+.PHONY: help demo zoo-demo check test quick-tests all-tests compiled lint format docs site picture clean
 
 help:
 	@echo 'make demo      train small models, save them in three formats, audit the files (writes demo/)'
 	@echo 'make zoo-demo  train a small victim, make controls and steal it in every way, say which thefts an audit sees'
-	@echo 'make check     make lint, and beside it the tests that need neither a framework nor much time: two minutes'
-	@echo 'make test      make lint, and beside it all tests, and what share of the code they reach: a quarter of an hour'
+	@echo 'make check     make lint, and at the same time the tests that need neither a framework nor much time: two minutes'
+	@echo 'make test      make lint, and at the same time all tests, and what share of the code they reach: a quarter of an hour'
 	@echo 'make lint      ruff, mypy, import-linter'
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make docs      write the tables of the documentation from the code'
@@ -45,10 +44,14 @@ check: $(INSTALLED)
 test: $(INSTALLED)
 	$(MAKE) -j 2 lint all-tests
 
-quick-tests: $(INSTALLED)
+# Where Python may not keep what it compiled, each of the hundreds of processes that tests start would compile all modules.
+compiled: $(INSTALLED)
+	$(BIN)/python -m compileall -q deepjudge_core adapters plugins tests/support
+
+quick-tests: compiled
 	$(PYTEST) --without-frameworks -m 'not slow' -r fE
 
-all-tests: $(INSTALLED)
+all-tests: compiled
 	$(PYTEST) $(COVERED) --cov --cov-report=
 	$(PYTEST) $(addprefix --ignore=,$(COVERED))
 

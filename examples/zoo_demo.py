@@ -38,8 +38,7 @@ def main() -> int:
     # A fresh last layer takes longer on so few digits.
     made += ("--option", "rt-al.epochs=15")
     # Thieves who have nothing but answers take most of the time, and do with less of it here.
-    made += ("--option", "jba.rounds=3", "--option", "knockoff.epochs=5", "--option", "knockoff.queries=3000")
-    made += ("--option", "esa.rounds=8")
+    made += ("--option", "jba.rounds=3", "--option", "knockoff.epochs=5", "--option", "esa.rounds=20")
     run("zoo", folder / "victim.pt2", *data, *made, "--suite", suite, "-o", zoo)
     # The zoo is this program's own: in this process, no framework has to be imported for each of its models.
     run("power", suite, zoo, "--no-sandbox", "-o", folder / "power")

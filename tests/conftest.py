@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from commands import cli  # noqa: F401
+from hypothesis import HealthCheck, settings
 from models import Zoo
 from snapshots import Snapshots
 
@@ -15,6 +16,9 @@ from deepjudge_core.components.registry import Registry
 
 # The models are tiny: threads that wait for one another take many times longer than one. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How busy the machine is says nothing of an example.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 # Reports say when they were made: so two of the same audit are the same.
 os.environ.setdefault("SOURCE_DATE_EPOCH", "1770000000")
 

@@ -39,6 +39,9 @@ def tables_of(found: Iterable[Found], missed: Iterable[Missed]) -> str:
 
 
 def _matches(title: str, rows: list[Found], attacks: Sequence[str], paper: Sequence[str]) -> Iterator[str]:
+    rows = [row for row in rows if row.stolen.keys() & set(attacks)]
+    if not rows:
+        return
     yield f"### {title}"
     yield ""
     said = [f"table II: {way}" for way in paper]

@@ -59,6 +59,7 @@ def build_suite(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     force: bool = False,
+    pictures: str | None = None,
     registry: Registry | None = None,
 ) -> Suite:
     """Make test cases from the victim and let it answer them.
@@ -76,6 +77,7 @@ def build_suite(
         options: Generator name to its options.
         seed: Of all randomness.
         force: Whether to go on, with a note, where a generator makes too few cases.
+        pictures: "png" or "jpeg:QUALITY" to keep only cases that survive as such pictures.
         registry: Where the generators are; by default every installed one.
 
     Raises:
@@ -94,6 +96,7 @@ def build_suite(
         layers=settings.layers,
         seed=settings.seed,
         force=settings.force,
+        pictures=pictures,
     )
 
 
