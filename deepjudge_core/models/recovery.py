@@ -79,7 +79,7 @@ class Recovery:
                 ways[0][other] = _by_all(columns[rows], target[rows].astype(np.float64), columns[other])
                 ways[1][other] = _by_one(wide[rows], target[rows].astype(np.float64), wide[other])
             left = [np.square(target - way).sum(axis=0) for way in ways]
-            found = np.where(left[0] <= left[1], *ways)
+            found: Array = np.where(left[0] <= left[1], ways[0], ways[1])
             share = explained(target, found)
             if layer not in self.best or share > self.best[layer].share:
                 self.best[layer] = Recovered(tap, share, found.astype(np.float32))
