@@ -356,7 +356,7 @@ def test_zhang_says_what_it_lacks() -> None:
         made("zhang")
     with refused(InputError):
         made("zhang", given=material(labels=None))
-    with refused(InputError):
+    with refused(InputError, code="missing-value"):
         made("zhang", kind="unrelated", given=material(auxiliary=None))
 
 
