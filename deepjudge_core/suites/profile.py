@@ -31,7 +31,6 @@ def choices_of(settings: SuiteSettings, generators: GeneratorChoice | None = Non
             if options
         },
         seed=settings.seed,
-        pictures=settings.pictures,
         force=settings.force,
     )
 
