@@ -24,13 +24,12 @@ def choices_of(settings: SuiteSettings, generators: GeneratorChoice | None = Non
         layers=None if settings.layers is None else tuple(settings.layers),
         generators=None if settings.generators is None else tuple(settings.generators),
         options={
-            name: {option: configured[name].options[option] for option in options}
-            if name in configured
-            else dict(options)
+            name: {option: configured.get(name, options)[option] for option in options}
             for name, options in settings.options.items()
             if options
         },
         seed=settings.seed,
+        pictures=settings.pictures,
         force=settings.force,
     )
 

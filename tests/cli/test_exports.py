@@ -64,7 +64,6 @@ def test_audit_and_its_file(cli: Cli) -> None:
         "markdown: r.md",
         "page: out/report.html",
     ]
-    made = Path("r.html").read_bytes(), Path("r.md").read_bytes()
     for page in ("r.html", "r.md"):
         assert cli("verify", "out", "--page", page)[0] == 0
     # The file says the same, from its own folder.
@@ -76,7 +75,8 @@ def test_audit_and_its_file(cli: Cli) -> None:
     status, out, err = cli("audit", "work/audit.toml")
     assert (status, err) == (1, "")
     assert out.splitlines()[-3:-1] == ["html: work/r.html", "markdown: work/../other.md"]
-    assert (Path("work/r.html").read_bytes(), Path("other.md").read_bytes()) == made
+    for page in ("work/r.html", "other.md"):
+        assert cli("verify", "work/out", "--page", page)[0] == 0
 
 
 def test_a_stored_report(cli: Cli) -> None:
