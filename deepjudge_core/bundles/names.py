@@ -1,5 +1,6 @@
 """Names that a reader takes for others: by letters that look alike, by case, or by what is not seen."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
@@ -9,11 +10,12 @@ from deepjudge_core.text import clean
 _CYRILLIC = dict(zip("авеіјкмнорсѕтухԁһԛԝӏ", "abeijkmhopcstyxdhqwl", strict=True))
 _GREEK = dict(zip("αβεζηικμνορτυχγ", "abezhikmvoptuxy", strict=True))
 _OTHERS = {"|": "l", "1": "l", "i": "l", "0": "o"}
+_WORD = re.compile(r"[^\W\d_]+")
 _ALIKE = str.maketrans({letter: _OTHERS.get(latin, latin) for letter, latin in (_CYRILLIC | _GREEK).items()} | _OTHERS)
 
 
 def look_alikes(names: Iterable[str]) -> Iterator[str]:
-    """A line for each two different names that a reader can take for one another, and for each name of two alphabets.
+    """A line for each two different names that a reader can take for one another, and for each word of two alphabets.
 
     That none is reported does not say that names are what they seem: the SHA-256 of a model is what tells.
     """
@@ -24,7 +26,7 @@ def look_alikes(names: Iterable[str]) -> Iterator[str]:
         if len(group) > 1:
             yield f"names look alike: {' and '.join(map(_spelt, group))}"
     for name in (one for group in alike.values() for one in group):
-        alphabets = sorted(_alphabets(name))
+        alphabets = sorted(max((_alphabets(word) for word in _WORD.findall(name)), key=len, default=()))
         if len(alphabets) > 1 or _hides(name):
             what = f"letters of several alphabets ({', '.join(alphabets)})" if len(alphabets) > 1 else "hidden letters"
             yield f"a name has {what}: {_spelt(name)}"

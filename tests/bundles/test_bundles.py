@@ -171,7 +171,7 @@ def test_what_judge_refuses_of_bundles(bundled: Cli) -> None:
 
 def test_an_audit_removes_no_answers_that_it_is_going_to_read(bundled: Cli) -> None:
     stored = "out/observations/suspect-0001.safetensors"
-    again = ("audit", "victim.toy", stored, *MODELS[MODELS.index("--controls") :], *HOW, "-o")
+    again = ("audit", "victim.toy", stored, "--stored", *MODELS[MODELS.index("--controls") :], *HOW, "-o")
     bundled.refuses(2, "would-overwrite", *again, "out", facts=(f"{stored}: ", "outside"))
     assert findings() == ()
     assert bundled(*again, "new")[0] == 1
@@ -864,16 +864,18 @@ def test_a_copy_that_is_said_to_have_crashed_is_not_verified(bundled: Cli) -> No
         report["suspects"][0] = json.loads(crash.replace(report["suspects"][2]["reason"], "crashed"))
 
     name = "observations/suspect-0001.safetensors"
+    gone = (name, "runs.jsonl")  # the register of runs names the verdicts
 
     def without(manifest: dict[str, Any]) -> None:
-        manifest["subject"] = [subject for subject in manifest["subject"] if subject["name"] != name]
+        manifest["subject"] = [subject for subject in manifest["subject"] if subject["name"] not in gone]
         manifest["predicate"]["observations"][0] = None
 
     rechain(failed)
     edit_report(report_failure)
     reseal()
     assert any("copy.toy" in line for line in findings())  # its answers are still stored
-    Path("out", name).unlink()
+    for file in gone:
+        Path("out", file).unlink()
     reseal(without)
     assert findings() == ()
     assert not verify_bundle(Path("out")).verified
@@ -1094,7 +1096,7 @@ def test_an_audit_by_a_file_is_sealed_as_it_says(ready: Cli) -> None:
     assert ready("audit", "audit.toml")[0] == 1
     assert not names(Path("out")) & SECRET
     assert {"signature.json", "commitment.json"} <= names(Path("out"))
-    assert ready("verify", "out", "--public-key", "owner.pub")[0] == 0
+    assert ready("verify", "out", "--public-key", "owner.pub")[0] == 3  # what was withheld cannot be checked
     text = Path("audit.toml").read_text()
     Path("audit.toml").write_text(text.replace('"nearest"', '"voting"'))
     status, _, err = ready("audit", "audit.toml")

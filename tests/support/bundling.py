@@ -78,7 +78,8 @@ def reseal(change: Callable[[dict[str, Any]], None] = lambda manifest: None, *, 
     manifest["predicate"]["sha256"] = hashlib.sha256(text().encode()).hexdigest()
     Path("out/manifest.json").write_text(text())
     if Path("out/report.html").read_bytes().startswith(b"<!"):
-        seal = Seal(hashlib.sha256(text().encode()).hexdigest(), manifest["predicate"].get("signed_by"))
+        signer = manifest["predicate"].get("signed_by")
+        seal = Seal(hashlib.sha256(text().encode()).hexdigest(), None if signer is None else str(signer))
         with contextlib.suppress(DeepJudgeError):  # of what is no report
             Path("out/report.html").write_bytes(render_html(read_audit(Path("out/report.json"))[0], seal))
 
