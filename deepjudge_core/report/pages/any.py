@@ -30,15 +30,17 @@ def page_of(report: AnyReport, seal: Seal | None = None) -> Page:
     """
     if not isinstance(report, AuditReport):
         return power_page(report)
-    return replace(audit_page(report), notice=_notice(seal))
+    page = audit_page(report)
+    return replace(page, notice=_ALONE) if seal is None else replace(page, foot=(_sealed(seal), *page.foot))
 
 
-def _notice(seal: Seal | None) -> Line:
-    if seal is None:
-        return (
-            "This page is no evidence. It was made from a report alone and belongs to no bundle, so it cannot be "
-            "checked, and anyone who had the report could change it."
-        )
+_ALONE = (
+    "This page is no evidence. It was made from a report alone and belongs to no bundle, so it cannot be checked, and "
+    "anyone who had the report could change it."
+)
+
+
+def _sealed(seal: Seal) -> Line:
     signer = (", signed with the key ", Name(seal.signed_by)) if seal.signed_by else (", which nobody signed",)
     return (
         "This page is no evidence itself. It shows the report of the bundle whose manifest has the SHA-256 ",
