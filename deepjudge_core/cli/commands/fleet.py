@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -135,7 +135,8 @@ class FleetCommand(Command):
         with Store(Path(self.suites), make=False) as store:
             suites = store.suites()
             if self.calibrations:
-                self._keep_calibrations(store, suites, calibrations_in(self.calibrations))
+                found = self._belonging({one.digest for one in suites}, calibrations_in(self.calibrations))
+                self._keep_calibrations(store, found)
             members = {one.digest: store.members(one.digest) for one in suites}
             return self._judge(store, suites, members, (), session)
 
@@ -151,31 +152,37 @@ class FleetCommand(Command):
         check_base([subject.name for subject in subjects], self.opening.base)
         place = self.calibrations
         calibrations = calibrations_in(place) if place else calibrations_beside(files)
+        # All that can be wrong is looked at before anything is written, and before anybody is asked.
+        paths = self._suites(files, session)
+        belonging = self._belonging(paths, calibrations)
         with Store(folder) as store:
-            suites = list(self._keep_suites(store, files, session))
-            self._keep_calibrations(store, suites, calibrations)
+            suites = [store.keep_suite(load_suite(path), path) for path in paths.values()]
+            self._keep_calibrations(store, belonging)
             fleet = Fleet(subjects, replace(session, sandbox=self.confinement.policy))
             members = self._ask(fleet, suites, store, session)
             return self._judge(store, suites, members, skipped, session)
 
-    def _keep_suites(self, store: Store, files: Sequence[Path], session: Session) -> Iterator[Suited]:
-        seen = set[str]()
+    def _suites(self, files: Sequence[Path], session: Session) -> dict[str, Path]:
+        # Digest to file of each; one at a time is in memory.
+        found: dict[str, Path] = {}
         for path in files:
             suite = load_suite(path)
-            if suite.digest in seen:
-                continue
-            seen.add(suite.digest)
-            judge_of(self.judging, session, Offer.of(suite))  # which refuses what cannot be, before anybody is asked
-            yield store.keep_suite(suite, path)
+            judge_of(self.judging, session, Offer.of(suite))
+            found.setdefault(suite.digest, path)
+        return found
 
-    def _keep_calibrations(self, store: Store, suites: Sequence[Suited], calibrations: Sequence[Path]) -> None:
-        found = by_suite(calibrations, {suite.digest for suite in suites})
+    def _belonging(self, suites: Collection[str], calibrations: Sequence[Path]) -> dict[str, Path]:
+        found = by_suite(calibrations, suites)
         if self.calibrations and not found:
             raise UsageError(
                 f"{self.calibrations}: expected a calibration of one of the suites, found those of others",
                 code="missing-value",
             )
-        for digest, path in found.items():
+        return found
+
+    @staticmethod
+    def _keep_calibrations(store: Store, belonging: Mapping[str, Path]) -> None:
+        for digest, path in belonging.items():
             storage.write_bytes(store.calibration_path(digest), path.read_bytes())
 
     def _ask(self, fleet: Fleet, suites: Sequence[Suited], store: Store, session: Session) -> dict[str, list[Member]]:
