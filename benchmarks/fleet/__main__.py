@@ -131,11 +131,11 @@ def report(folder: Path, suspects: int, controls: int) -> None:
     with Store(next(folder.glob("results*")), make=False) as store:
         rows = [one for one in store.rows() if one.status == "answered"]
         suite = load_suite(store.suite_path(rows[0].suite))
-        found = [store.read(one) for one in rows if one.suite == suite.digest][-4:]
+        answers = [store.read(one) for one in rows if one.suite == suite.digest][-4:]
     judge = Judge.of(JudgeSettings(), registry, Offer.of(suite))
     begun = time.process_time()
-    calibration = judge.calibrate(suite, [varied(found[place % 4], place) for place in range(controls)])
-    accused = [KnownAnswers(varied(found[place % 4], 10**6 + place)) for place in range(suspects)]
+    calibration = judge.calibrate(suite, [varied(answers[place % 4], place) for place in range(controls)])
+    accused = [KnownAnswers(varied(answers[place % 4], 10**6 + place)) for place in range(suspects)]
     made = time.process_time()
     outcome = judge_suspects(suite, calibration, accused, judge, session=Session(registry))
     judged = time.process_time()
@@ -146,12 +146,8 @@ def report(folder: Path, suspects: int, controls: int) -> None:
         f"controls {made - begun:.1f} s, judging {judged - made:.1f} s, JSON ({len(text) / 2**20:.1f} MiB) and page "
         f"({len(page) / 2**20:.1f} MiB) {ended - judged:.1f} s"
     )
-    row(
-        f"report of {suspects} suspects and {controls} controls",
-        f"{ended - begun:.0f} s of a processor",
-        "seconds",
-        detail,
-    )
+    found = f"{ended - begun:.0f} s of a processor"
+    row(f"report of {suspects} suspects and {controls} controls", found, "seconds", detail)
 
 
 def kills(folder: Path, count: int, seed: int = 3) -> None:

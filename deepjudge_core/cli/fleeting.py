@@ -80,14 +80,15 @@ def by_suite(calibrations: Iterable[Path], suites: Collection[str]) -> dict[str,
     found: dict[str, Path] = {}
     for path in calibrations:
         suite = load_controls(path).suite
+        if suite not in suites:
+            continue
         if suite in found:
             raise UsageError(
                 f"{path}: expected one calibration of each suite, found another one of the same suite, {found[suite]}; "
                 "leave one out",
                 code="conflict",
             )
-        if suite in suites:
-            found[suite] = path
+        found[suite] = path
     return found
 
 

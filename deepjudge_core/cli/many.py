@@ -102,7 +102,7 @@ class ListSettings:
 
     only: Annotated[tuple[Literal["copy", "inconclusive", "independent", "failed", "skipped"], ...], Distinct()] = (
         setting(
-            "of a fleet's results, those with these verdicts: copy, inconclusive, independent, failed, skipped",
+            "show only a fleet's suspects with these verdicts: copy, inconclusive, independent, failed, skipped",
             "--only",
             default=(),
             group="suspect",
@@ -111,14 +111,14 @@ class ListSettings:
         )
     )
     victim: str | None = setting(
-        "of a fleet's results, those of the victims with this in their name or their suite's",
+        "show only the victims whose name, or whose suite's name, contains this",
         "--victim",
         default=None,
         group="suspect",
         metavar="TEXT",
     )
     sort: Order = setting(
-        "order of a fleet's results: most similar to the victim first, by name, or as stored",
+        "order of the suspects of a fleet: most similar to the victim first, by name, or as stored",
         "--sort",
         default="similarity",
         group="suspect",

@@ -58,9 +58,9 @@ class MemberAnswers(Stored):
         """
         if self.row is None:
             reason, code = self.member.reason or "was not asked yet; the same command asks it", self.member.code
-            raise ModelError(f"{self.name}: {reason}", code=code)
+            raise _failure(self.name, reason, code)
         if self.row.status != "answered":
-            raise ModelError(f"{self.name}: {self.row.reason}", code=self.row.code)
+            raise _failure(self.name, str(self.row.reason), self.row.code)
         observation = self.store.read(self.row)
         # The same bytes may have been asked under another name.
         return replace(observation, model=replace(observation.model, name=self.name))
@@ -122,6 +122,13 @@ def _row_of(member: Member, store: Store) -> Row | None:
     if member.suspect is None or member.settings is None:
         return None
     return store.row(member.suite, member.suspect, member.settings)
+
+
+def _failure(name: str, reason: str, code: str | None) -> ModelError:
+    # The reason has the code behind it where that says more than the reason.
+    error = ModelError(f"{name}: {reason}")
+    error.code = code or error.code
+    return error
 
 
 def _said(member: Member, result: SuspectResult) -> Member:

@@ -108,8 +108,7 @@ class _Pool:
             task = self._next(tasks)
             if task is None:
                 break
-            with contextlib.suppress(OSError):  # it is gone, which is found when it is read from
-                process.send(task, self._suites[task.suite])
+            process.send(task, self._suites[task.suite])
         if not process.tasks:
             self._remove(process)
 
@@ -151,11 +150,15 @@ class _Process:
                 pass_fds=(theirs.fileno(),),
             )
         flags = current_flags()
-        _send(self.socket, pack(dict(flags) if flags is not None else None))
+        self._tell(pack(dict(flags) if flags is not None else None))
 
     def send(self, task: Task, suite: str) -> None:
         self.tasks.append(task)
-        _send(self.socket, pack((task, suite)))
+        self._tell(pack((task, suite)))
+
+    def _tell(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # it is gone, which is found when it is read from
+            _send(self.socket, data)
 
     def receive(self) -> Result | None:
         if not self.ready:

@@ -74,7 +74,7 @@ class Fleet:
             identity = identify(suspect, self._session)
             return _Known(identity, identity.settings_digest)
         except DeepJudgeError as error:
-            reason = str(error).removesuffix(f" ({error.code})").removeprefix(f"{clean(suspect.name)}: ")
+            reason = str(error).removeprefix(f"{clean(suspect.name)}: ")
             return _Known(None, reason=reason, code=error.code)
         except OSError as error:
             return _Known(None, reason=f"cannot be read: {error.strerror or error}", code="cannot-read")

@@ -211,6 +211,7 @@ class Store:
                     self._write("DELETE FROM claims WHERE owner = ?", [self._owner])
                 self._lock_of(self._owner).unlink(missing_ok=True)
                 os.close(self._lock)
+                self._lock = -1
         finally:
             self._database.close()
 

@@ -169,7 +169,7 @@ class _ChangedError(UsageError):
 
 
 def _failure(task: Task, error: DeepJudgeError, status: Status) -> Result:
-    reason = str(error).removesuffix(f" ({error.code})").removeprefix(f"{clean(task.source)}: ")
+    reason = str(error).removeprefix(f"{clean(task.source)}: ")
     return Result(task, status, reason.removeprefix(f"{task.source}: "), error.code)
 
 

@@ -151,8 +151,9 @@ def test_suspects_of_other_inputs_are_skipped(ready: Cli, here: Here) -> None:
     ready(*FLEET)
     assert here.asked == []
     Path("up/copy.toy").unlink()
-    assert ready(*FLEET)[0] == 3  # who fits no suite was not judged
-    assert ready(*FLEET, "--strict")[0] == 4
+    one = ("fleet", "suites/victim.safetensors", *FLEET[2:])
+    assert ready(*one)[0] == 3  # who fits no suite was not judged
+    assert ready(*one, "--strict")[0] == 4
 
 
 def test_results_are_filtered_sorted_and_exported(ready: Cli, here: Here) -> None:
@@ -232,7 +233,7 @@ def test_changed_answers_are_noticed(ready: Cli, here: Here) -> None:
     path.write_bytes(other.read_bytes())
     status, out, _ = ready(*ANEW)
     assert status in (1, 4)
-    assert "damaged-file" in out
+    assert path.name in out
     path.unlink()
     here.asked.clear()
     ready(*FLEET)
@@ -240,25 +241,22 @@ def test_changed_answers_are_noticed(ready: Cli, here: Here) -> None:
 
 
 def test_a_full_disk_loses_nothing(ready: Cli, here: Here) -> None:
-    ready(*FLEET, "--only", "copy")
-    shutil.rmtree("results")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     kept = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    done = len(here.asked)
-    ready("fleet", "suites/victim.safetensors", "up/u11.toy", "-o", "results", *HOW)
+    one = ("fleet", "suites/victim.safetensors", *FLEET[2:])
+    ready(*one[:2], "up/u11.toy", *one[3:])
     size = max(path.stat().st_size for path in Path("results").rglob("*.safetensors"))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 4, hard))
     try:
-        status, _, err = ready("fleet", "suites/victim.safetensors", "up", "-o", "results", *HOW)
+        status, _, err = ready(*one)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, kept)
     assert (status, len(err.splitlines())) == (4, 1)
     assert "cannot-write" in err
     here.asked.clear()
-    assert ready("fleet", "suites/victim.safetensors", "up", "-o", "results", *HOW)[0] == 1
+    assert ready(*one)[0] == 1
     assert "u11.toy" not in here.asked
-    assert done
 
 
 # Tasks, and who does them.
@@ -368,7 +366,7 @@ def install_crash(folder: Path) -> None:
 def test_one_that_ends_its_process_is_a_row_and_the_others_are_asked(ready: Cli, tmp_path: Path) -> None:
     install_crash(tmp_path)
     Path("up/bad.crash").write_text("crash")
-    status, out, _ = ready("fleet", "suites/victim.safetensors", "up", "-o", "results", "--jobs", "2", *HOW)
+    status, out, _ = ready("fleet", "suites/victim.safetensors", *FLEET[2:], "--jobs", "2")
     assert status == 1
     with Store(Path("results"), make=False) as store:
         rows = {Path(row.name).name: (row.status, row.code) for row in store.rows()}

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +60,7 @@ class FleetCommand(Command):
     suites: str = argument(
         "SUITES",
         f"a suite; a folder or a quoted glob means all suites in it; or RESULTS, whose answers ({DATABASE}) are judged "
-        "anew, and no model is run",
+        "again, and no model is run",
         reads=True,
     )
     suspects: tuple[str, ...] = argument(
@@ -97,7 +97,7 @@ class FleetCommand(Command):
     kept: CaseSettings = part(CaseSettings)
     many: TopSettings = part(TopSettings)
     output: Path | None = setting(
-        "folder for the results; what is there already is not asked again",
+        "folder for the results; suspects whose answers it has are not asked again",
         "-o",
         "--out",
         default=None,
@@ -107,7 +107,7 @@ class FleetCommand(Command):
     )
 
     def run(self) -> int:
-        """Ask whoever was not asked yet, and judge all."""
+        """Ask the suspects that were not asked yet, and judge all."""
         # Before anything is computed: answers depend on it, and must not on the number of jobs.
         for name in ONE_THREAD:
             os.environ.setdefault(name, "1")
@@ -127,7 +127,7 @@ class FleetCommand(Command):
         if self.suspects or self.output:
             found = f"SUSPECT {self.suspects[0]}" if self.suspects else "-o"
             raise UsageError(
-                f"{self.suites} has the results of a fleet, which are judged anew: expected no {found}", code="conflict"
+                f"{self.suites} has the results of a fleet, which are judged again: expected no {found}", code="conflict"
             )
         return True
 
@@ -135,7 +135,8 @@ class FleetCommand(Command):
         with Store(Path(self.suites), make=False) as store:
             suites = store.suites()
             if self.calibrations:
-                self._keep_calibrations(store, suites, calibrations_in(self.calibrations))
+                found = self._belonging({one.digest for one in suites}, calibrations_in(self.calibrations))
+                self._keep_calibrations(store, found)
             members = {one.digest: store.members(one.digest) for one in suites}
             return self._judge(store, suites, members, (), session)
 
@@ -145,37 +146,43 @@ class FleetCommand(Command):
         folder = folder_to_write(self.output)
         files, names = suite_files(self.suites, self.suspects)
         if not names:
-            raise UsageError(f"expected SUSPECT, found none beside {self.suites}", code="missing-value")
+            raise UsageError(f"expected SUSPECT after {self.suites}, found none", code="missing-value")
         adapters = session.registry.adapters
         subjects, skipped = subjects_of(names, self.query, self.opening.options, adapters, self.folders, AuditCommand)
         check_base([subject.name for subject in subjects], self.opening.base)
         place = self.calibrations
         calibrations = calibrations_in(place) if place else calibrations_beside(files)
+        # All that can be wrong is looked at before anything is written, and before anybody is asked.
+        paths = self._suites(files, session)
+        belonging = self._belonging(paths, calibrations)
         with Store(folder) as store:
-            suites = list(self._keep_suites(store, files, session))
-            self._keep_calibrations(store, suites, calibrations)
+            suites = [store.keep_suite(load_suite(path), path) for path in paths.values()]
+            self._keep_calibrations(store, belonging)
             fleet = Fleet(subjects, replace(session, sandbox=self.confinement.policy))
             members = self._ask(fleet, suites, store, session)
             return self._judge(store, suites, members, skipped, session)
 
-    def _keep_suites(self, store: Store, files: Sequence[Path], session: Session) -> Iterator[Suited]:
-        seen = set[str]()
+    def _suites(self, files: Sequence[Path], session: Session) -> dict[str, Path]:
+        # Digest to file of each; one at a time is in memory.
+        found: dict[str, Path] = {}
         for path in files:
             suite = load_suite(path)
-            if suite.digest in seen:
-                continue
-            seen.add(suite.digest)
-            judge_of(self.judging, session, Offer.of(suite))  # which refuses what cannot be, before anybody is asked
-            yield store.keep_suite(suite, path)
+            judge_of(self.judging, session, Offer.of(suite))
+            found.setdefault(suite.digest, path)
+        return found
 
-    def _keep_calibrations(self, store: Store, suites: Sequence[Suited], calibrations: Sequence[Path]) -> None:
-        found = by_suite(calibrations, {suite.digest for suite in suites})
+    def _belonging(self, suites: Collection[str], calibrations: Sequence[Path]) -> dict[str, Path]:
+        found = by_suite(calibrations, suites)
         if self.calibrations and not found:
             raise UsageError(
                 f"{self.calibrations}: expected a calibration of one of the suites, found those of others",
                 code="missing-value",
             )
-        for digest, path in found.items():
+        return found
+
+    @staticmethod
+    def _keep_calibrations(store: Store, belonging: Mapping[str, Path]) -> None:
+        for digest, path in belonging.items():
             storage.write_bytes(store.calibration_path(digest), path.read_bytes())
 
     def _ask(self, fleet: Fleet, suites: Sequence[Suited], store: Store, session: Session) -> dict[str, list[Member]]:

@@ -58,7 +58,7 @@ def _of_victim(place: int, one: Ranked) -> Section:
     if suspects:
         blocks.append(_table(suspects))
     if len(order) > _MOST:
-        blocks.append(Paragraph(f"{counted(len(order) - _MOST, 'less similar suspect')} stand in the victim's report."))
+        blocks.append(Paragraph(f"{counted(len(order) - _MOST, 'less similar suspect')} are in the victim's report."))
     if report.skipped:
         blocks.append(Paragraph(f"{counted(len(report.skipped), 'file')} did not fit, or held no model."))
     blocks.append(Paragraph(("All that this rests on: ", Name(one.place), ".")))
