@@ -127,7 +127,8 @@ class FleetCommand(Command):
         if self.suspects or self.output:
             found = f"SUSPECT {self.suspects[0]}" if self.suspects else "-o"
             raise UsageError(
-                f"{self.suites} has the results of a fleet, which are judged again: expected no {found}", code="conflict"
+                f"{self.suites} has the results of a fleet, which are judged again: expected no {found}",
+                code="conflict",
             )
         return True
 

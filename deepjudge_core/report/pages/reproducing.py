@@ -62,7 +62,8 @@ def _make(report: AnyReport) -> Iterator[str]:
         yield _line(["suite", _path(report.victim.path), *weights, "--seed", str(suite.seed), "-o", _SUITE])
         return
     inputs = _path(suite.inputs.path) if suite.inputs else "INPUTS"
-    words = ["suite", _path(report.victim.path), "--inputs", inputs]
+    seeds = suite.choices.n if suite.choices else suite.cases.clean
+    words = ["suite", _path(report.victim.path), "--inputs", inputs, "-n", str(seeds)]
     for option, value in (suite.inputs.options if suite.inputs else {}).items():
         words += [f"--{option}", str(value)]
     words += [
@@ -84,7 +85,7 @@ def _make(report: AnyReport) -> Iterator[str]:
 
 def _chosen(choices: Choices) -> Iterator[str]:
     # No more than was said: that a default was typed is a choice, too.
-    yield from ("-n", str(choices.n), "--order", choices.order)
+    yield from ("--order", choices.order)
     if choices.generators is not None:
         yield from ("--generator", ",".join(map(_named, choices.generators)))
     for generator, options in choices.options.items():
@@ -97,7 +98,6 @@ def _chosen(choices: Choices) -> Iterator[str]:
 
 def _found(suite: SuiteEntry) -> Iterator[str]:
     # Of suites by earlier versions, all that is known.
-    yield from ("-n", str(suite.cases.clean))
     yield from ("--generator", ",".join(_named(generator.name) for generator in suite.generators))
     for generator in suite.generators:
         yield from _options("--option", generator.options, f"{_named(generator.name)}.")
