@@ -437,8 +437,8 @@ def test_a_bundle(fleet: Cli) -> None:
         Path("out/manifest.json").write_bytes(
             Manifest(files, manifest.terms, manifest.observations, manifest.withheld, manifest.signed_by).dump()
         )
-        [_, found] = verify_bundle(Path("out")).findings  # the page is that of the true report
-        assert found.startswith("report.json: ")
+        # The page, too, may be found to be another report's.
+        assert len([line for line in verify_bundle(Path("out")).findings if line.startswith("report.json: ")]) == 1
 
 
 def test_the_file_of_an_audit(fleet: Cli) -> None:
