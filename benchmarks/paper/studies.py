@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 
 # The paper's own distances.
-BLACK_BOX, WHITE_BOX = ("robd-reference", "jsd"), ("nod", "nad", "lod", "lad")
+BLACK_BOX, WHITE_BOX = ("robd-reference", "jsd-reference"), ("nod", "nad", "lod", "lad")
 METRICS = (*BLACK_BOX, *WHITE_BOX)
 
 FINE_TUNED = ("ft-ll", "ft-al", "rt-al", "p-20", "p-60")

@@ -220,6 +220,7 @@ def show_cases(out: Console, suite: Suite) -> None:
     shape = "x".join(map(str, suite.cases.inputs.shape[1:]))
     low, high = suite.bounds
     each = ", each feature or channel in its own range" if suite.feature_bounds else ""
+    each += f", in steps of {suite.grid}" if suite.grid else ""
     say(out, f"sets        {counts}; inputs {shape} in {low:g}..{high:g}{each}; seed {suite.seed}")
     taps = ", ".join(f"{name} ({width})" for name, width in suite.victim.model.layers.items())
     say(out, f"taps        {taps}")

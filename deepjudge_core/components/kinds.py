@@ -15,8 +15,13 @@ from deepjudge_core.text import is_utf8
 from deepjudge_core.types import Array
 from deepjudge_core.weights.values import StoredWeights
 
-Subject = CaseSet | Literal["weights", "ancestry", "keys"]
-"""What a metric is taken over; the metrics of keys are the core's."""
+Subject = CaseSet | Literal["cases", "weights", "ancestry", "keys"]
+"""What a metric is taken over; ``cases`` are all of them. The metrics of keys are the core's."""
+Reads = Literal["activations", "recovered"]
+"""Which outputs of layers a metric goes by: those of the suspect's taps that are like the victim's layers, or what any
+of its taps tells of the victim's neurons."""
+ALL_CASES = "cases"
+"""The subject of metrics that are taken over all cases of a suite."""
 _OF_WEIGHTS = ("weights", "ancestry")
 GeneratedSet = Literal["adversarial", "corners", "mistakes"]
 """The sets of cases that generators make."""
@@ -208,9 +213,9 @@ class Metric:
     Attributes:
         name: How the user chooses it, and its key in reports.
         needs: What must be known of the suspect: an :class:`Access`.
-        on: The cases that it is taken over: ``clean`` (the seeds), ``adversarial``, ``corners`` or ``mistakes``; or
-            ``weights``, whose sketches are compared, or ``ancestry``, if the victim's known ancestor and other models
-            that come from it are taken into account.
+        on: The cases that it is taken over: ``clean`` (the seeds), ``adversarial``, ``corners`` or ``mistakes``;
+            ``cases``, all of them; or ``weights``, whose sketches are compared, or ``ancestry``, if the victim's known
+            ancestor and other models that come from it are taken into account.
         distance: ``distance(victim, suspect) -> float`` of two :class:`Answers`: pure numpy, at least 0, and 0 for a
             model and itself. It raises :class:`~deepjudge_core.errors.IncomparableError` where it would mean nothing.
         alpha: Default share of the lower bound that makes the threshold, above 0 and at most 1 (paper, section IV-D).
@@ -222,6 +227,8 @@ class Metric:
             alike, and the range of values.
         p_value: ``p_value(victim, suspect) -> Chance``: the greatest probability with which a model made independently
             of the victim comes as near, whatever the controls. None if controls have to tell.
+        reads: Which outputs of layers it goes by, if it needs layers: ``activations``, or ``recovered`` (see
+            :class:`Answers`), which are there whatever the widths of the suspect's layers.
     """
 
     name: str
@@ -234,13 +241,15 @@ class Metric:
     title: str = ""
     says: str = ""
     p_value: Callable[[Answers, Answers], Chance] | None = None
+    reads: Reads = "activations"
 
-    subjects: ClassVar[tuple[str, ...]] = (*get_args(CaseSet), *_OF_WEIGHTS)
+    subjects: ClassVar[tuple[str, ...]] = (*get_args(CaseSet), ALL_CASES, *_OF_WEIGHTS)
 
     def __post_init__(self) -> None:
         if self.name == ALL_METRICS:
             raise PluginError(f"a metric is named {self.name!r}, which means every metric; choose another name")
         expect_one_of(self.name, "on", self.on, self.subjects)
+        expect_one_of(self.name, "reads", self.reads, get_args(Reads))
         if not 0 < self.alpha <= 1:
             raise PluginError(f"{self.name}: expected 0 < alpha <= 1, found {self.alpha!r}")
         if not self.upper > 0:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deepjudge_core.components.grid import Grid
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.models.model import Model
 from deepjudge_core.sheets import Sheet, Shown, sizes
@@ -67,6 +68,7 @@ class Seeds(Shown):
             None.
         label_origin: ``inputs``; ``victim`` if the labels are the victim's own answers, since the truth is unknown;
             ``several`` if the label is the likeliest of the input's classes by the victim.
+        grid: The steps in which the inputs come that they were selected from; None where they come in none.
     """
 
     inputs: Array
@@ -79,6 +81,7 @@ class Seeds(Shown):
     mistakes: Mistakes | None = None
     probes: Probes | None = None
     label_origin: Literal["inputs", "victim", "several"] = "inputs"
+    grid: Grid | None = None
 
     def sheet(self) -> Sheet:
         """See :class:`~deepjudge_core.sheets.Shown`."""
@@ -99,6 +102,18 @@ class Seeds(Shown):
     def span(self) -> Any:
         """Width of the input range, the unit of step sizes and radii; a number or an array, as the bounds are."""
         return self.bounds[1] - self.bounds[0]
+
+    def radius(self, eps: float) -> Any:
+        """How far a case may be from its seed, of a share of the range: in whole steps of the grid, where there is one.
+
+        A number or an array, as the bounds are; an array also where each feature or channel has a grid of its own.
+        """
+        radius = eps * self.span
+        return radius if self.grid is None else self.grid.whole(radius, self.inputs.shape[1:])
+
+    def on_grid(self, x: Array) -> Array:
+        """Inputs ``(n, *shape)`` as data would have them: at their nearest places on the grid, where there is one."""
+        return x if self.grid is None else self.grid.rounded(x, self.bounds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +184,13 @@ class Answers:
         probabilities: ``(n, classes)``, or None where they were not asked for. With ``Access.LABELS`` alone only the
             greatest of each row may be looked at.
         activations: Layer name (the victim's) to ``(n, neurons)`` outputs; empty where not asked for or not allowed.
+        recovered: Layer name (the victim's) to ``(n, neurons)`` what the one tap of the model that tells most of the
+            layer's outputs says of them, as a linear function; empty as ``activations`` are, and of the victim itself.
         made_for: Layer name to ``(n,)`` neuron that each case was made for, -1 for a case that was made for another
             layer or none.
         seed_labels: ``(n,)`` label that the model gives to the seed that each case was made from; None where that is
             not known, or the cases were made from none.
+        seed_probabilities: ``(n, classes)`` what the model answers to these seeds; None where that is not known.
         independent: Whether each class has a probability of its own, so that a row need not sum to 1. The label is the
             likeliest class nevertheless.
         weights: The sketch of the model's weights; None where it was not asked for or not allowed.
@@ -190,6 +208,8 @@ class Answers:
     weights: Sketch | None = None
     ancestor: Sketch | None = None
     siblings: tuple[Sketch, ...] = ()
+    seed_probabilities: Array | None = None
+    recovered: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.kinds import ALL_CASES, Metric
 from deepjudge_core.components.registry import Metrics
 from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.values import Answers
@@ -56,7 +56,8 @@ class Offer:
         """Whether a metric can be measured on it, if the model allows it."""
         if metric.of_weights:
             return metric.on in self.of_weights
-        fits = metric.on in {_WITHOUT, *self.makes} and (self.layers or Access.LAYERS not in metric.needs)
+        made = {ALL_CASES} if set(self.makes) - {"mistakes"} else set()  # seeds and mistakes alone show too little
+        fits = metric.on in {_WITHOUT, *made, *self.makes} and (self.layers or Access.LAYERS not in metric.needs)
         return self.cases and fits
 
     def usual(self, metrics: Metrics) -> list[Metric]:

@@ -19,6 +19,10 @@ BARELY = 0.9
 """More than this share of the nearest control's distance is among the controls, whatever a rule makes of their spread:
 an honest model may happen to lie there."""
 
+EXTREME = 0.5
+"""At most this share of the nearest control's distance, by a single metric, outweighs all others that see nothing: who
+disguises a copy hides it from some metrics."""
+
 _UNKNOWN_ARCHITECTURE = (
     "no control is known to have its architecture, and it is not much nearer to the victim "
     f"than the nearest control (expected at most {BY_FAR:g} times its distance): an honest "
@@ -49,6 +53,14 @@ _NEARER_BY_FAR = (
     "differ too much among themselves, to decide. Add controls"
 )
 
+_TIE = "half of the metrics that vote say copy: {}"
+
+_BETWEEN = (
+    f"it is nearer to the victim than every control (expected at least {BARELY:g} times the nearest control's "
+    "distance) by {}: no control shows that an honest model comes so near, and the rule does not call it a copy. Add "
+    "controls"
+)
+
 
 def guarded(
     setting: Setting,
@@ -76,7 +88,7 @@ def guarded(
     if setting.decision is Decision.COPY:
         reason = _against_copy(gap, measurements, votes, calibration, by_errors=by_errors)
     elif setting.decision is Decision.INDEPENDENT:
-        reason = _against_independent(gap, measurements, calibration, by_errors=by_errors)
+        reason = _against_independent(gap, measurements, votes, calibration, by_errors=by_errors)
     else:
         return setting
     if reason is None:
@@ -107,7 +119,7 @@ def guarded_by_weights(
             unclear = replace(setting, decision=Decision.INCONCLUSIVE, reason=_BARELY_NEARER, statement=None)
             return replace(unclear, p_value=None, least_p_value=None)
     if setting.decision is Decision.INDEPENDENT:
-        reason = _against_independent(None, measurements, calibration, by_errors=False)
+        reason = _against_independent(None, measurements, votes, calibration, by_errors=False)
         if reason:
             return replace(setting, decision=Decision.INCONCLUSIVE, reason=reason, statement=None)
     return setting
@@ -153,13 +165,27 @@ def _against_copy(
 
 
 def _against_independent(
-    gap: AccuracyGap | None, measurements: Measurements, calibration: Calibration, *, by_errors: bool
+    gap: AccuracyGap | None,
+    measurements: Measurements,
+    votes: Mapping[str, Vote],
+    calibration: Calibration,
+    *,
+    by_errors: bool,
 ) -> str | None:
+    # Independent is what lies among the controls, by most metrics, and by none far from them.
     if gap and gap.far and by_errors:
         return gap.reason
+    cast = [name for name in measurements if votes[name].vote is not None]
+    copies = [name for name in cast if votes[name].vote]
+    if copies and 2 * len(copies) == len(cast):
+        return _TIE.format(", ".join(copies))
     measured = _beside_controls(measurements, calibration)
-    nearer = _nearer(measurements, calibration, measured, BY_FAR)
-    return _NEARER_BY_FAR.format(", ".join(nearer)) if nearer and 2 * len(nearer) >= len(measured) else None
+    nearer, between, extreme = (
+        _nearer(measurements, calibration, measured, share) for share in (BY_FAR, BARELY, EXTREME)
+    )
+    if extreme or (nearer and 2 * len(nearer) >= len(measured)):
+        return _NEARER_BY_FAR.format(", ".join(nearer))
+    return _BETWEEN.format(", ".join(between)) if between and 2 * len(between) >= len(measured) else None
 
 
 def _beside_controls(measurements: Measurements, calibration: Calibration) -> list[str]:

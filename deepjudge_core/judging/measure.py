@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from deepjudge_core.components.kinds import Metric
+from deepjudge_core.components.kinds import ALL_CASES, Metric
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.schemes import KeyAnswers, Reading
 from deepjudge_core.components.values import Answers, CaseSet, Chance
@@ -168,7 +168,7 @@ def measure_by(
     beside = match_observation(part, seen, match)
 
     @cache
-    def answers(case_set: CaseSet) -> tuple[Answers, Answers]:
+    def answers(case_set: CaseSet | None) -> tuple[Answers, Answers]:
         return part.answers(part.victim, case_set), part.answers(beside, case_set)
 
     unseen = None if observation.weights is None else "; ".join(observation.weights.unseen) or None
@@ -201,7 +201,7 @@ def _measure(
     suite: Suite,
     observation: Observation,
     metric: Metric,
-    answers: Callable[[CaseSet], tuple[Answers, Answers]],
+    answers: Callable[[CaseSet | None], tuple[Answers, Answers]],
     unfit: str | None,
 ) -> Measurement:
     missing = metric.needs & ~observation.model.access
@@ -209,14 +209,17 @@ def _measure(
         names = " and ".join(str(flag.name).lower() for flag in missing)
         unseen = Access.LAYERS in missing and bool(suite.layers)
         return Measurement(metric, None, f"needs the model's {names}", allowed=False, incomparable=unseen)
-    case_set = cast(CaseSet, metric.on)
+    case_set = None if metric.on == ALL_CASES else cast(CaseSet, metric.on)
     if not suite.has_cases:
         return Measurement(metric, None, "the suite has no cases, but weights only", allowed=False)
-    if metric.on not in {"clean", *(record.makes for record in suite.generators)}:
+    if metric.on not in {"clean", ALL_CASES, *(record.makes for record in suite.generators)}:
         how = "; the generator mistakes makes them" if metric.on == "mistakes" else ""
         reason = f"the suite has no cases in the set {metric.on!r}{how}"
         return Measurement(metric, None, reason, allowed=False)
-    if Access.LAYERS in metric.needs and not observation.activations:
+    if metric.reads == "recovered" and not observation.recovered:
+        reason = "the layers were not observed" if suite.layers else "the suite compares no layers"
+        return Measurement(metric, None, reason, allowed=bool(suite.layers))
+    if Access.LAYERS in metric.needs and metric.reads == "activations" and not observation.activations:
         reason, compares = observation.unmatched or "the layers were not observed", bool(suite.layers)
         unlike = compares and observation.unmatched is not None
         return Measurement(metric, None, reason, allowed=compares, incomparable=unlike)
@@ -224,7 +227,7 @@ def _measure(
         return Measurement(metric, None, observation.unmapped or "the probabilities were not observed")
     if unfit:
         return Measurement(metric, None, unfit)
-    if not suite.rows(case_set).any():
+    if case_set is not None and not suite.rows(case_set).any():
         reached = "no case reached it unchanged" if observation.exchange else "the suite has no cases"
         return Measurement(metric, None, f"{reached} in the set {case_set!r}")
     return _distance(metric, *answers(case_set))

@@ -49,15 +49,26 @@ class Candidates:
 
     def parts(self, rows: int, largest: int) -> list[dict[str, str]]:
         """All of them, in parts of which the answers to so many inputs fit into so many bytes; each tap to itself."""
-        parts, left = list[dict[str, str]](), 0
-        for tap in self.all_taps:
-            size = _NUMBER * rows * self.model[tap]
-            if not parts or size > left:
-                parts.append({})
-                left = largest
-            parts[-1][tap] = tap
-            left -= size
-        return parts
+        return parted({tap: self.model[tap] for tap in self.all_taps}, rows, largest)
+
+
+def parted(taps: Widths, rows: int, largest: int) -> list[dict[str, str]]:
+    """Taps in parts of which the answers to so many inputs fit into so many bytes; each tap to itself.
+
+    Args:
+        taps: Tap to number of neurons.
+        rows: Number of inputs.
+        largest: Bytes.
+    """
+    parts, left = list[dict[str, str]](), 0
+    for tap, width in taps.items():
+        size = _NUMBER * rows * width
+        if not parts or size > left:
+            parts.append({})
+            left = largest
+        parts[-1][tap] = tap
+        left -= size
+    return parts
 
 
 def find_candidates(

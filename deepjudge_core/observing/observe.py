@@ -1,8 +1,8 @@
 """Run a model on a suite, once; the only place where a suspect is run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import get_args
@@ -17,6 +17,7 @@ from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import AmbiguousLayoutError, OtherShapeError
 from deepjudge_core.models.model import Access, Classifier, Model, complete, note_of_fixed
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing
+from deepjudge_core.models.recovery import Recovered, Recovery, taps_to_try
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.naming import option
 from deepjudge_core.observing.arranging import Arranging
@@ -31,8 +32,9 @@ from deepjudge_core.observing.expectation import (
 )
 from deepjudge_core.observing.gateways import as_described, changes_keys, expect_one_label, observe_through
 from deepjudge_core.observing.keys import answer_keys
-from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates
+from deepjudge_core.observing.layers import Candidates, NoLayerError, align, find_candidates, parted
 from deepjudge_core.observing.outputs import choose_output, only_output, other_classes
+from deepjudge_core.observing.routing import switching
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.observation import Guess, Observation, Trial
 from deepjudge_core.suites.outputs import chance
@@ -80,9 +82,10 @@ def _observe(model: Model, suite: Suite, asking: QuerySettings) -> Observation:
     except OtherAnswersError as error:
         # What it answers is judged, and not the layers of what it does not answer.
         chosen, unmatched = Candidates(chosen.owner, chosen.model, {}), _without_name(model, error)
-        questioner = _Questioner(model, suite, asking, arranging, chosen)
+        questioner = _Questioner(model, suite, asking, arranging, chosen, recover=False)
         answered = questioner.ask()
-    unsteady = "; ".join(filter(None, (doubt, questioner.ask_again(answered)))) or None
+    doubts = (doubt, questioner.ask_again(answered), questioner.ask_moved(answered))
+    unsteady = "; ".join(filter(None, doubts)) or None
     layer_map, unmatched = answered.layer_map, unmatched or answered.unmatched
     on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
     activations = {layer: answered.activations[tap] for layer, tap in layer_map.items()}
@@ -115,6 +118,8 @@ def _observe(model: Model, suite: Suite, asking: QuerySettings) -> Observation:
         accuracy=answered.accuracy,
         independent=suite.victim.independent,
         keys=questioner.on_keys(answered) if suite.keys else (),
+        recovered={layer: one.outputs for layer, one in answered.recovered.items()},
+        recovered_from={layer: one.tap for layer, one in answered.recovered.items()},
     )
 
 
@@ -276,16 +281,25 @@ class _Answers:
     notes: tuple[str, ...] = ()
     tried: tuple[Trial, ...] = ()
     accuracy: float | None = None
+    recovered: Mapping[str, Recovered] = field(default_factory=dict)  # by layer
 
 
 class _Questioner:
     # Asks one model with the preprocessing that was given, or with none, or with the one that it turns out to expect.
 
     def __init__(
-        self, model: Model, suite: Suite, asking: QuerySettings, arranging: Arranging, chosen: Candidates | None = None
+        self,
+        model: Model,
+        suite: Suite,
+        asking: QuerySettings,
+        arranging: Arranging,
+        chosen: Candidates | None = None,
+        *,
+        recover: bool = True,
     ) -> None:
         self._model, self._suite, self._asking = model.reading(suite.victim.independent), suite, asking
         self._arranging, self._chosen = arranging, chosen or Candidates({}, {}, {})
+        self._recover = recover and chosen is not None and bool(suite.layers) and Access.LAYERS in model.access
         self._clean = np.flatnonzero(suite.rows("clean"))
         self._labels = suite.cases.labels[self._clean]
         classes = asking.classes is not None or model.classes == suite.victim.model.classes
@@ -365,6 +379,11 @@ class _Questioner:
         """What changes when some cases are asked again as they were: one line; None where nothing does."""
         cases, prepare = self._suite.cases, self._prepare(answered.preprocessing)
         return ask_again(self._model, cases.inputs, cases.sets, answered.probabilities, answered.activations, prepare)
+
+    def ask_moved(self, answered: _Answers) -> str | None:
+        """What changes when cases move by a step of the data: one line; None where nothing does."""
+        prepare = self._prepare(answered.preprocessing)
+        return switching(self._suite, lambda inputs: ask(self._model, inputs, {}, prepare)[0].argmax(axis=1))
 
     def on_keys(self, answered: _Answers) -> tuple[KeyAnswers, ...]:
         """What it answers to the suite's keys, asked as it was asked the cases."""
@@ -473,14 +492,61 @@ class _Questioner:
                 taps = tuple(dict.fromkeys(layer_map.values()))
         except NoLayerError as error:
             unmatched, taps = str(error), ()
-        answers, activations = ask(self._model, inputs, {tap: tap for tap in taps}, prepare, suite.cases.sets)
+        others = parted({tap: n for tap, n in self._to_recover.items() if tap not in taps}, len(inputs), _MOST_HELD)
+        together = self._together(taps, others) if len(parts) <= 1 else ()
+        try:
+            answers, activations = ask(self._model, inputs, _each((*taps, *together)), prepare, suite.cases.sets)
+            others = [] if together else others
+        except OtherAnswersError:
+            raise
+        except ModelError:
+            if not together:
+                raise
+            # What a tap gives that is compared with no layer is no reason to refuse the model.
+            answers, activations = ask(self._model, inputs, _each(taps), prepare, suite.cases.sets)
+            others = [_each([tap]) for tap in together]
+        recovered = self._recovered(activations, others, prepare)
         try:
             if len(parts) <= 1:
                 layer_map = align(chosen, ours, [suite.seed_outputs(activations)])
         except NoLayerError as error:
             unmatched = str(error)
         mapped = self._map(answers, self._clean, self._labels)
-        return _Answers(answers, mapped, activations, layer_map, unmatched, preprocessing)
+        kept = {tap: outputs for tap, outputs in activations.items() if tap in chosen.all_taps}
+        return _Answers(answers, mapped, kept, layer_map, unmatched, preprocessing, recovered=recovered)
+
+    @cached_property
+    def _to_recover(self) -> Mapping[str, int]:
+        return taps_to_try(self._model.layers) if self._recover else {}
+
+    def _together(self, taps: Sequence[str], others: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+        # The other taps, where all of them fit into memory beside those that are compared.
+        if len(others) != 1:
+            return ()
+        widths = sum(self._model.layers[tap] for tap in (*taps, *others[0]))
+        return tuple(others[0]) if widths * len(self._suite.cases.inputs) <= _MOST_HELD // 4 else ()
+
+    def _recovered(
+        self, activations: Mapping[str, Array], others: Sequence[Mapping[str, str]], prepare: Prepare
+    ) -> Mapping[str, Recovered]:
+        # What the taps tell of the victim's layers; those that do not fit into memory at once are asked in parts.
+        if not self._to_recover:
+            return {}
+        suite = self._suite
+        recovery = Recovery(suite.victim.activations, suite.seed)
+        for tap in self._to_recover:
+            if tap in activations:
+                recovery.add(tap, activations[tap])
+        for part in others:
+            try:
+                activations = ask(self._model, suite.cases.inputs, part, prepare, suite.cases.sets)[1]
+            except OtherAnswersError:
+                raise
+            except ModelError:
+                continue
+            for tap, outputs in activations.items():
+                recovery.add(tap, outputs)
+        return recovery.best
 
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
         layout = self._model.input.layout or self._asking.layout
@@ -494,6 +560,10 @@ class _Questioner:
     @staticmethod
     def _correctness(mapped: ClassMapping, rows: Array, labels: Array) -> Correctness:
         return Correctness.of(None if mapped.probabilities is None else mapped.probabilities[rows], labels)
+
+
+def _each(taps: Iterable[str]) -> dict[str, str]:
+    return {tap: tap for tap in taps}
 
 
 def _in_order(

@@ -166,6 +166,7 @@ def suite_entry(suite: Suite, metrics: Iterable[Metric]) -> SuiteEntry:
         ),
         notes=suite.notes,
         feature_bounds=suite.feature_bounds or UNSET,
+        grid=suite.grid or UNSET,
         labels=UNSET if suite.label_origin == "inputs" else suite.label_origin,
         inputs=suite.origin or UNSET,
         weights=UNSET if suite.weights is None else _weights(suite.weights, suite.ancestor),

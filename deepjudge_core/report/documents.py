@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from msgspec import UNSET, Meta, UnsetType, field
 
 from deepjudge_core.auditing.folders import SkipCode
+from deepjudge_core.components.grid import Grid
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Group
 from deepjudge_core.errors import FileFormatError
@@ -275,6 +276,10 @@ class SuiteEntry(Document, frozen=True):
             tuple[tuple[float, ...], tuple[float, ...]],
             Meta(description="Least and greatest values of each feature or channel, if these have their own ranges."),
         ]
+        | UnsetType
+    ) = UNSET
+    grid: (
+        Annotated[Grid, Meta(description="Steps in which inputs and cases come; absent: in none, or not looked for.")]
         | UnsetType
     ) = UNSET
     labels: (

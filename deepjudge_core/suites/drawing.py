@@ -101,6 +101,7 @@ def of_rows(observation: Observation, rows: Array, suite: str) -> Observation:
         suite=suite,
         probabilities=None if p is None else p[rows],
         activations={layer: values[rows] for layer, values in observation.activations.items()},
+        recovered={layer: values[rows] for layer, values in observation.recovered.items()},
         weights=None,
         unsketched=None,
         keys=(),

@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -148,22 +149,29 @@ def generate_suite(
     unreached: list[tuple[int, int]] = []
     for place, configured in enumerate(generators):
         generator, options = configured.component, configured.options
-        rng = np.random.default_rng([seed, zlib.crc32(generator.name.encode())])
-        task = Task(victim, seeds, taps, training_inputs, rng)
-        cases = _generate(generator, task, options)
-        keep = _keep(generator, task, cases)
+        task = Task(victim, seeds, taps, training_inputs, _rng(seed, generator))
+        cases, keep, few, grid_notes = _on_grid(generator, task, options)
+        if few and seeds.grid is not None:
+            # Steps may be too coarse for any change that is as small as was asked for.
+            free = replace(task, seeds=replace(seeds, grid=None), rng=_rng(seed, generator))
+            others, kept, scarce, _ = _on_grid(generator, free, options)
+            if not scarce:
+                grid_notes = (_between(few),)
+                cases, keep, few = others, kept, None
         if realising:
             cases, stays, note = realising.of_cases(task, cases, keep, generator)
             keep = stays & _keep(generator, task, cases)
             notes.append(f"{generator.name}: {note.format(int(keep.sum()))}")
-        few = _too_few(generator, task, keep, options)
+            few = _too_few(generator, task, keep, options)
         if few and not force:
             raise GenerationError(f"{few}; {option('force', True)} makes the suite anyway")
         notes += [f"made although {few}"] if few else []
         if generator.makes == "corners":
             unreached += [(int(layer), int(neuron)) for layer, neuron in cases.unreached]
         parts.append(_rows(cases, keep, seeds, generator, place))
-        notes += [f"{generator.name}: {note}" for note in (*_without_case(generator, task, cases), *cases.notes)]
+        notes += [
+            f"{generator.name}: {note}" for note in (*grid_notes, *_without_case(generator, task, cases), *cases.notes)
+        ]
         records.append(
             GeneratorRecord(
                 name=generator.name,
@@ -195,6 +203,7 @@ def generate_suite(
         moments=Moments.of(training_inputs, hull(seeds.bounds), victim.input.layout or seeds.layout),
         probes=seeds.probes,
         label_origin=seeds.label_origin,
+        grid=seeds.grid,
     )
 
 
@@ -221,6 +230,32 @@ def default_layers(victim: Model) -> tuple[str, ...]:
         return ()
     hidden = list(victim.layers)[:-1] or list(victim.layers)
     return (hidden[round(len(hidden) / 3)],)
+
+
+def _rng(seed: int, generator: Generator) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(generator.name.encode())])
+
+
+def _on_grid(
+    generator: Generator, task: Task, options: Mapping[str, Any]
+) -> tuple[Cases, Array, str | None, tuple[str, ...]]:
+    # Cases in the steps in which data comes, those of them that are kept, why they are too few, and what to say of it.
+    cases = _generate(generator, task, options)
+    keep, made, notes = _keep(generator, task, cases), cases.inputs, tuple[str, ...]()
+    if task.seeds.grid is not None and generator.makes != "mistakes" and len(made):
+        cases = replace(cases, inputs=task.seeds.on_grid(made))
+        if not np.array_equal(cases.inputs, made):
+            before, keep = int(keep.sum()), _keep(generator, task, cases)
+            lost = before - int(keep.sum())
+            notes = (f"rounded to the steps of the inputs, {lost} of {before} cases are lost",) if lost > 0 else ()
+    return cases, keep, _too_few(generator, task, keep, options), notes
+
+
+def _between(few: str) -> str:
+    return (
+        "its cases lie between the steps in which the inputs come, where a model can tell them from data and answer "
+        f"them otherwise; in these steps, {few}"
+    )
 
 
 def _generate(generator: Generator, task: Task, options: Mapping[str, Any]) -> Cases:

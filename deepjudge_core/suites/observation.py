@@ -108,6 +108,7 @@ class ObservationHeader(Part, frozen=True, kw_only=True):
     weights: SketchHeader | UnsetType = UNSET
     unsketched: str | UnsetType = UNSET
     keys: tuple[KeyAnswersHeader, ...] | UnsetType = UNSET
+    recovered: tuple[tuple[str, str], ...] | UnsetType = UNSET
     exchange: ExchangeHeader | UnsetType = UNSET
 
 
@@ -136,6 +137,9 @@ class Observation(Shown):
         weights: The sketch of its weights; None where the suite asks for none, or they could not be compared.
         unsketched: Why its weights could not be compared; None where they could, or the suite asks for none.
         keys: What it answered to each of the suite's keys; empty of a suite without any.
+        recovered: The suite's layer to ``(n, neurons)`` float32, what one of the model's taps tells of the victim's
+            outputs there: each case by a linear fit on others; empty where layers cannot be seen, or there are none.
+        recovered_from: The suite's layer to that tap: of all that were tried the one that tells most.
         exchange: How it was asked if it answers elsewhere; None of others.
     """
 
@@ -157,6 +161,8 @@ class Observation(Shown):
     weights: Sketch | None = None
     unsketched: str | None = None
     keys: tuple[KeyAnswers, ...] = ()
+    recovered: Mapping[str, Array] = field(default_factory=dict)
+    recovered_from: Mapping[str, str] = field(default_factory=dict)
     exchange: Exchange | None = None
 
     @cached_property
@@ -177,6 +183,7 @@ class Observation(Shown):
             "classes": str(self.model.classes) if was_run else "",
             "answers": f"probabilities of {cases} cases" if cases else f"not compared: {self.unmapped}",
             "layers": layers or f"not compared: {self.unmatched or 'none were observed'}" if was_run else "",
+            "recovered": ", ".join(f"{layer} from {tap}" for layer, tap in self.recovered_from.items()),
             "weights": self._weights(),
             "prepared": str(self.preprocessing) if self.preprocessing else "",
             "isolation": str(self.model.isolation),
@@ -201,6 +208,7 @@ class Observation(Shown):
             self,
             probabilities=None if self.probabilities is None else self.probabilities[rows],
             activations={layer: values[rows] for layer, values in self.activations.items()},
+            recovered={layer: values[rows] for layer, values in self.recovered.items()},
         )
 
     def _weights(self) -> str:
@@ -229,6 +237,7 @@ class Observation(Shown):
             weights=UNSET if self.weights is None else self.weights.header(),
             unsketched=self.unsketched or UNSET,
             keys=tuple(map(answers_header, self.keys)) or UNSET,
+            recovered=tuple(self.recovered_from.items()) or UNSET,
             exchange=UNSET if self.exchange is None else self.exchange.header(),
         )
 
@@ -237,6 +246,8 @@ class Observation(Shown):
         named = {} if self.probabilities is None else {f"{prefix}probabilities": self.probabilities}
         for place, layer in enumerate(self.layer_map):
             named[f"{prefix}activations.{place}"] = self.activations[layer]
+        for place, layer in enumerate(self.recovered_from):
+            named[f"{prefix}recovered.{place}"] = self.recovered[layer]
         for place, answers in enumerate(self.keys):
             named |= answers_arrays(answers, f"{prefix}keys.{place}.")
         if self.exchange is not None:
@@ -250,7 +261,7 @@ class Observation(Shown):
         Raises:
             KeyError, ValueError: When arrays are missing, or do not fit the rest.
         """
-        layer_map = dict(header.layers)
+        layer_map, sources = dict(header.layers), dict(header.recovered or ())
         observation = cls(
             model=ModelInfo.of_header(header.model),
             suite=header.suite,
@@ -272,13 +283,19 @@ class Observation(Shown):
             keys=tuple(
                 answers_of(one, arrays, f"{prefix}keys.{place}.") for place, one in enumerate(header.keys or ())
             ),
+            recovered={layer: arrays[f"{prefix}recovered.{place}"] for place, layer in enumerate(sources)},
+            recovered_from=sources,
             exchange=Exchange.of_header(header.exchange, arrays, f"{prefix}exchange.") if header.exchange else None,
         )
         observation._check()
         return observation
 
     def _check(self) -> None:
-        answers = [*self.activations.values(), *([] if self.probabilities is None else [self.probabilities])]
+        answers = [
+            *self.activations.values(),
+            *self.recovered.values(),
+            *([] if self.probabilities is None else [self.probabilities]),
+        ]
         if any(a.dtype != np.float32 for a in answers):
             raise ValueError("its answers are not float32")
         if self.exchange is not None and any(len(a) != len(self.exchange.compared) for a in answers):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepjudge_core.components.grid import find_grid
 from deepjudge_core.components.values import Mistakes, Probes, Seeds
 from deepjudge_core.errors import ErringVictimError, InputError, UnfitError, UsageError
 from deepjudge_core.models.asking import ask
@@ -153,6 +154,7 @@ def select_seeds(
         None if given is None else Mistakes(inputs[wrong], y[wrong]),
         Probes(inputs[probes], y[probes]),
         label_origin=origin,
+        grid=find_grid(inputs, offered.bounds, offered.layout),
     )
 
 

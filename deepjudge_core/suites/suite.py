@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from deepjudge_core.components.grid import Grid
 from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.values import Answers, CaseSet, Probes
 from deepjudge_core.errors import FileFormatError
@@ -102,6 +103,8 @@ class Suite(Shown):
         weights: How weights are sketched; None in a suite of cases alone.
         ancestor: What the victim was made from, as its owner says, with a sketch of its weights; None if nobody says.
         keys: What proves ownership beside the cases: every model is asked them once, too.
+        grid: The steps in which the inputs come that the seeds were selected from, and the cases with them; None where
+            they come in none.
         choices: How it was asked for; None where that was not recorded.
         challenge: What half of its seeds were drawn by; None where none were.
     """
@@ -125,6 +128,7 @@ class Suite(Shown):
     weights: WeightPlan | None = None
     ancestor: Observation | None = None
     keys: tuple[Key, ...] = ()
+    grid: Grid | None = None
     choices: Choices | None = None
     challenge: Challenge | None = None
 
@@ -166,6 +170,7 @@ class Suite(Shown):
             "takes": f"inputs prepared by {self.victim.preprocessing}" if self.victim.preprocessing else "",
             "cases": ", ".join(f"{count} {name}" for name, count in self.counts().items()),
             "each": f"{sizes(self.cases.inputs.shape[1:])}, in {low:g}..{high:g}{own}",
+            "steps": "" if self.grid is None else str(self.grid),
             "labels": "the victim's own answers" if self.label_origin == "victim" else "",
             "accuracy": "" if self.label_origin == "victim" else f"{self.accuracy:.1%} of the inputs offered as seeds",
             "layers": ", ".join(f"{layer} ({victim.layers[layer]} neurons)" for layer in self.layers) or "none",
@@ -236,23 +241,25 @@ class Suite(Shown):
         rows = self.rows("clean")
         return {name: outputs[rows] for name, outputs in activations.items()}
 
-    def answers(self, observation: Observation, case_set: CaseSet) -> Answers:
-        """What a model answered to one set of cases; the arrays are copies that nobody can write to."""
-        rows = self.rows(case_set)
+    def answers(self, observation: Observation, case_set: CaseSet | None) -> Answers:
+        """What a model answered to one set of cases, or to all; the arrays are copies that nobody can write to."""
+        rows = np.ones(len(self.cases.labels), bool) if case_set is None else self.rows(case_set)
         made_for = {
             layer: np.where(self.cases.layers[rows] == place, self.cases.neurons[rows], -1)
             for place, layer in enumerate(self.layers)
         }
-        probabilities, seed_labels = observation.probabilities, None
-        if probabilities is not None and case_set != "mistakes":  # which were made from no seed
-            seed_labels = _fixed(probabilities[self.rows("clean")].argmax(axis=1)[self.cases.seeds[rows]])
+        probabilities, of_seeds = observation.probabilities, None
+        if probabilities is not None and (self.cases.seeds[rows] >= 0).all():  # mistakes were made from none
+            of_seeds = _fixed(probabilities[self.rows("clean")][self.cases.seeds[rows]])
         return Answers(
             labels=_fixed(self.cases.labels[rows]),
             probabilities=None if probabilities is None else _fixed(probabilities[rows]),
             activations={layer: _fixed(values[rows]) for layer, values in observation.activations.items()},
+            recovered={layer: _fixed(values[rows]) for layer, values in observation.recovered.items()},
             made_for={layer: _fixed(neurons) for layer, neurons in made_for.items()},
-            seed_labels=seed_labels,
+            seed_labels=None if of_seeds is None else _fixed(of_seeds.argmax(axis=1)),
             independent=observation.independent,
+            seed_probabilities=of_seeds,
         )
 
     def weight_answers(self, observation: Observation, siblings: Sequence[Observation] = ()) -> tuple[Answers, Answers]:
@@ -331,6 +338,7 @@ class _SuiteHeader(Part, frozen=True):
     weights: PlanHeader | UnsetType = UNSET  # of suites that compare weights
     ancestor: ObservationHeader | UnsetType = UNSET
     keys: tuple[KeyHeader, ...] | UnsetType = UNSET
+    grid: Grid | UnsetType = UNSET  # of suites whose inputs come in steps
     choices: Choices | UnsetType = UNSET
     challenge: Challenge | UnsetType = UNSET
 
@@ -354,6 +362,7 @@ def _content(suite: Suite) -> storage.Content:
         weights=UNSET if suite.weights is None else suite.weights.header(),
         ancestor=UNSET if suite.ancestor is None else suite.ancestor.header(),
         keys=tuple(map(key_header, suite.keys)) or UNSET,
+        grid=suite.grid or UNSET,
         choices=suite.choices or UNSET,
         challenge=suite.challenge or UNSET,
     )
@@ -396,6 +405,7 @@ def _of_header(header: _SuiteHeader, arrays: Mapping[str, Array]) -> Suite:
         weights=plan,
         ancestor=Observation.of_header(header.ancestor, arrays, "ancestor.") if header.ancestor else None,
         keys=tuple(key_of(key, arrays, f"keys.{place}.") for place, key in enumerate(header.keys or ())),
+        grid=header.grid or None,
         choices=header.choices or None,
         challenge=header.challenge or None,
     )
@@ -485,6 +495,8 @@ def _check_cases(suite: Suite) -> None:
             raise ValueError(f"{column!r} does not have one whole number per case")
         if not (first <= values.min() and values.max() < end):
             raise ValueError(f"{column!r} is not within {first}..{end - 1}")
+    if suite.grid is not None:
+        suite.grid.check(cases.inputs.shape[1:])
     clean = suite.rows("clean")
     right = victim.probabilities[clean].argmax(axis=1) == cases.labels[clean]
     if right.mean() < _LEAST_RIGHT:
@@ -552,7 +564,13 @@ def check_suite(suite: Suite, observation: Observation) -> None:
             f"{observation.model.name}: expected answers of the layers "
             f"{', '.join(suite.layers) or 'none'}, found {', '.join(observation.activations)}"
         )
+    if observation.recovered and set(observation.recovered) != set(suite.layers):
+        raise FileFormatError(
+            f"{observation.model.name}: expected what it tells of the layers {', '.join(suite.layers) or 'none'}, "
+            f"found that of {', '.join(observation.recovered)}"
+        )
     expected, actual = _shapes(suite.victim), _shapes(observation)
+    expected |= {f"{layer} (recovered)": values.shape for layer, values in suite.victim.activations.items()}
     for name, shape in actual.items():
         if shape != expected.get(name):
             raise FileFormatError(
@@ -562,6 +580,7 @@ def check_suite(suite: Suite, observation: Observation) -> None:
 
 def _shapes(observation: Observation) -> dict[str, tuple[int, ...]]:
     answers = dict(observation.activations)
+    answers |= {f"{layer} (recovered)": values for layer, values in observation.recovered.items()}
     if observation.probabilities is not None:
         answers["probabilities"] = observation.probabilities
     return {name: values.shape for name, values in answers.items()}

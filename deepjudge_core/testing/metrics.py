@@ -270,8 +270,16 @@ class _Survey:
 
     def _ask(self, model: NumpyModel) -> Answers:
         activations = model.activations(self._inputs, self._layers)
-        seed_labels = None if self._seeds is None else model.predict(self._seeds).argmax(axis=1)
-        return Answers(self._labels.copy(), model.predict(self._inputs), activations, self._made_for, seed_labels)
+        of_seeds = None if self._seeds is None else model.predict(self._seeds)
+        return Answers(
+            self._labels.copy(),
+            model.predict(self._inputs),
+            activations,
+            self._made_for,
+            None if of_seeds is None else of_seeds.argmax(axis=1),
+            seed_probabilities=of_seeds,
+            recovered={} if model is self._owner else dict(activations),
+        )
 
 
 def _opposite(victim: Answers) -> Answers:
@@ -279,7 +287,10 @@ def _opposite(victim: Answers) -> Answers:
     p = _probabilities(victim)
     sure = np.eye(_CLASSES, dtype=np.float32)[p.argmin(axis=1)]
     return dataclasses.replace(
-        victim, probabilities=sure, activations={layer: -1e3 * a for layer, a in victim.activations.items()}
+        victim,
+        probabilities=sure,
+        activations={layer: -1e3 * a for layer, a in victim.activations.items()},
+        recovered={layer: -1e3 * a for layer, a in victim.activations.items()},
     )
 
 
@@ -287,13 +298,17 @@ def _as_declared(metric: Metric, suspect: Answers) -> dict[str, Answers]:
     """The suspect without what the metric does not need, by what that is."""
     less = {}
     if Access.LAYERS not in metric.needs:
-        less["the suspect's layers"] = dataclasses.replace(suspect, activations={})
+        less["the suspect's layers"] = dataclasses.replace(suspect, activations={}, recovered={})
     elif Access.LABELS not in metric.needs and Access.PROBABILITIES not in metric.needs:
-        less["the suspect's probabilities"] = dataclasses.replace(suspect, probabilities=None, seed_labels=None)
+        less["the suspect's probabilities"] = dataclasses.replace(
+            suspect, probabilities=None, seed_labels=None, seed_probabilities=None
+        )
     if Access.LABELS in metric.needs and Access.PROBABILITIES not in metric.needs:
-        labels = np.eye(_CLASSES, dtype=np.float32)[_probabilities(suspect).argmax(axis=1)]
+        greatest = np.eye(_CLASSES, dtype=np.float32)
         less["all of the suspect's probabilities except the greatest"] = dataclasses.replace(
-            suspect, probabilities=labels
+            suspect,
+            probabilities=greatest[_probabilities(suspect).argmax(axis=1)],
+            seed_probabilities=None if suspect.seed_labels is None else greatest[suspect.seed_labels],
         )
     return less
 
@@ -305,6 +320,8 @@ def _take(answers: Answers, rows: Array) -> Answers:
         {layer: a[rows] for layer, a in answers.activations.items()},
         {layer: m[rows] for layer, m in answers.made_for.items()},
         None if answers.seed_labels is None else answers.seed_labels[rows],
+        seed_probabilities=None if answers.seed_probabilities is None else answers.seed_probabilities[rows],
+        recovered={layer: a[rows] for layer, a in answers.recovered.items()},
     )
 
 
@@ -321,8 +338,9 @@ def _arrays(*both: Answers) -> list[Array]:
             *_sketched(answers),
             _probabilities(answers),
             *answers.activations.values(),
+            *answers.recovered.values(),
             *answers.made_for.values(),
-            *([] if answers.seed_labels is None else [answers.seed_labels]),
+            *(one for one in (answers.seed_labels, answers.seed_probabilities) if one is not None),
         )
     ]
 

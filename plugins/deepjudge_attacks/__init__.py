@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 
 from deepjudge_attacks.adaptive import adapt_b, adapt_w, adv_train
-from deepjudge_attacks.conversion import distill, float16, quantize_int8, weight_noise
+from deepjudge_attacks.conversion import distill, float16, quantize_int8, temperature, weight_noise
 from deepjudge_attacks.extraction import esa, jba, knockoff
 from deepjudge_attacks.fine_tuning import ft_al, ft_ll, rt_al, transfer
 from deepjudge_attacks.permuting import permute_rescale
 from deepjudge_attacks.pruning import p_20, p_60
+from deepjudge_attacks.splitting import split_neuron
 from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.hooks import hookimpl
 
@@ -109,6 +110,20 @@ def deepjudge_attacks() -> Iterable[Attack]:
             takes="weights",
             steal=permute_rescale,
             title="reordered and rescaled the neurons, with the same answers",
+        ),
+        Attack(
+            "temperature",
+            source=practice,
+            takes="weights",
+            steal=temperature,
+            title="divided the scores, with the same labels",
+        ),
+        Attack(
+            "split-neuron",
+            source=practice,
+            takes="weights",
+            steal=split_neuron,
+            title="removed weak neurons and split strong ones into halves",
         ),
         Attack(
             "distill",

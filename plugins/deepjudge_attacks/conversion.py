@@ -46,6 +46,17 @@ def weight_noise(
     )
 
 
+def temperature(
+    victim: Network, loot: Loot, rng: np.random.Generator, *, divisor: Annotated[float, Gt(0)] = 20.0
+) -> Network:
+    """Divide all scores by a number, so that the labels stay and the probabilities change.
+
+    Args:
+        divisor: The number; below 1 it makes the model surer.
+    """
+    return victim.with_weights({name: victim.weights[name] / divisor for name in victim.architecture.head})
+
+
 def distill(
     victim: Oracle,
     loot: Loot,

@@ -5,7 +5,7 @@ from typing import Any
 
 from deepjudge_blackbox.cw import cw
 from deepjudge_blackbox.fgsm import fgsm
-from deepjudge_blackbox.metrics import LN_2, akh, cka, jsd, robd, robd_reference, sac
+from deepjudge_blackbox.metrics import LN_2, akh, cka, jsd, jsd_reference, robd, robd_reference, sac
 from deepjudge_blackbox.mistakes import mistakes
 from deepjudge_blackbox.pgd import pgd
 from deepjudge_blackbox.square import square
@@ -68,7 +68,10 @@ def deepjudge_metrics() -> Iterable[Metric]:
             alpha=0.9,
             upper=LN_2,
             title="Jensen-Shannon divergence (JSD)",
-            says="how far the class probabilities differ on the adversarial cases, on average, in nats",
+            says=(
+                "how far the class probabilities differ on the adversarial cases, on average, in nats, whatever the "
+                "temperature of the model's answers"
+            ),
         ),
         Metric(
             "robd-reference",
@@ -80,6 +83,17 @@ def deepjudge_metrics() -> Iterable[Metric]:
             default=False,
             title="robustness distance (RobD) of the paper",
             says="difference between the shares of adversarial cases that the two models classify correctly",
+        ),
+        Metric(
+            "jsd-reference",
+            needs=Access.PROBABILITIES,
+            on="adversarial",
+            distance=jsd_reference,
+            alpha=0.9,
+            upper=LN_2,
+            default=False,
+            title="Jensen-Shannon divergence (JSD) of the paper",
+            says="how far the class probabilities differ on the adversarial cases, on average, in nats",
         ),
         Metric(
             "sac",

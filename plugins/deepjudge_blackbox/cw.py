@@ -48,7 +48,7 @@ def cw(
         cases = [
             _attack(
                 task.victim,
-                Seeds(seeds.inputs[rows], seeds.labels[rows], seeds.indices[rows], seeds.bounds),
+                Seeds(seeds.inputs[rows], seeds.labels[rows], seeds.indices[rows], seeds.bounds, grid=seeds.grid),
                 advance,
                 kappa=kappa,
                 steps=steps,
@@ -86,7 +86,7 @@ def _attack(
         succeeded = np.zeros(n, dtype=bool)
         for t in range(1, steps + 1):
             unit = np.tanh(w)  # the input, -1..1
-            x = np.clip((unit + 1) * (span / 2) + low, low, high)
+            x = seeds.on_grid(np.clip((unit + 1) * (span / 2) + low, low, high))
             margin_gradient = victim.gradient(x, margin)
 
             offset = (unit - origin) / 2

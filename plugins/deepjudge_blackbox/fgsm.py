@@ -25,9 +25,9 @@ def fgsm(task: Task, *, eps: Annotated[float, Gt(0)] | None = None) -> Cases:
 
 
 def _step(task: Task, eps: float) -> Array:
-    x, span = task.seeds.inputs, task.seeds.span
+    x, radius = task.seeds.inputs, task.seeds.radius(eps)
     with progress.task("fgsm", 1) as advance:
         gradient = task.victim.gradient(x, cross_entropy_direction(task.seeds.labels))
         advance(1)
-    cases: Array = np.clip(x + eps * span * np.sign(gradient), *task.seeds.bounds)
+    cases: Array = np.clip(x + radius * np.sign(gradient), *task.seeds.bounds)
     return cases

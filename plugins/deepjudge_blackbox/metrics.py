@@ -10,6 +10,7 @@ from deepjudge_core.models.cka import unbiased_linear_cka
 from deepjudge_core.types import Array
 
 LN_2 = math.log(2)
+_LEAST = 1e-30  # of a probability whose logarithm is taken: float32 has hardly smaller ones
 _BLOCK = 256  # rows of a correlation matrix that are held at once: with 10,000 cases 20 MB each
 
 
@@ -49,23 +50,89 @@ def robd_reference(victim: Answers, suspect: Answers) -> float:
     return robd(victim, suspect, reference=True)
 
 
-def jsd(victim: Answers, suspect: Answers) -> float:
+def jsd(victim: Answers, suspect: Answers, *, reference: bool = False) -> float:
     """Jensen-Shannon divergence of the class probabilities, averaged over the cases, 0..ln 2 (nats, no square root).
+
+    Who divides a copy's scores, rounds its probabilities or adds noise that keeps the likeliest class changes no label.
+    So the suspect's answers are taken as they are, at the temperature at which its answers to the seeds are most like
+    the victim's, and with all probability on the likeliest class; the least of the three divergences counts.
 
     Rows are scaled to sum to one in float64, since those of a float32 softmax do only nearly. If each class has a
     probability of its own, it is the mean over the classes of the divergence of "likely" and "not likely".
 
+    Args:
+        victim: The victim's answers.
+        suspect: The suspect's; if its answers to the seeds are unknown, they are taken as they are.
+        reference: Take them as they are, like the paper.
+
     Raises:
         ValueError: When there is no case.
     """
-    p, q = (_probabilities(answers).astype(np.float64) for answers in (victim, suspect))
-    if victim.independent:
-        p, q = p.clip(0, 1), q.clip(0, 1)
+    p, q = (_normalised(_probabilities(answers), independent=victim.independent) for answers in (victim, suspect))
+    ways = [q]
+    if not reference and suspect.seed_probabilities is not None and victim.seed_probabilities is not None:
+        seeds = [
+            _normalised(answers, independent=victim.independent)
+            for answers in (victim.seed_probabilities, suspect.seed_probabilities)
+        ]
+        ways += sharpened(q, *seeds, independent=victim.independent)
+    return min(_mean_divergence(p, way, independent=victim.independent) for way in ways)
+
+
+def jsd_reference(victim: Answers, suspect: Answers) -> float:
+    """The paper's Jensen-Shannon divergence, 0..ln 2: see :func:`jsd`.
+
+    Raises:
+        ValueError: When there is no case.
+    """
+    return jsd(victim, suspect, reference=True)
+
+
+def sharpened(q: Array, victim: Array, suspect: Array, *, independent: bool) -> list[Array]:
+    """The same answers at other temperatures: the one that fits best on the seeds, if there is one, and 0.
+
+    The best has the least squared differences of log-odds, those of the victim's label and each other class. A
+    probability of 0 says nothing of them.
+
+    Args:
+        q: ``(n, classes)`` a suspect's answers, float64.
+        victim: ``(seeds, classes)`` the victim's to the seeds.
+        suspect: The suspect's to the same.
+        independent: Whether each class has a probability of its own.
+    """
+    if independent:
+        ours, theirs = _log(victim) - _log(1 - victim), _log(suspect) - _log(1 - suspect)
+        known = (np.minimum(victim, 1 - victim) > _LEAST) & (np.minimum(suspect, 1 - suspect) > _LEAST)
+    else:
+        label = victim.argmax(axis=1)[:, None]
+        ours, theirs = (np.take_along_axis(_log(one), label, axis=1) - _log(one) for one in (victim, suspect))
+        known = (victim > _LEAST) & (suspect > _LEAST)
+    squares = float(np.sum(theirs**2, where=known))
+    factor = float(np.sum(ours * theirs, where=known)) / squares if squares > 0 else 0.0
+    if independent:
+        sure = (q > 0.5).astype(np.float64)
+        return [scipy.special.expit(factor * (_log(q) - _log(1 - q))), sure] if factor > 0 else [sure]
+    sure = np.eye(q.shape[1])[q.argmax(axis=1)]
+    return [scipy.special.softmax(factor * _log(q), axis=1), sure] if factor > 0 else [sure]
+
+
+def _normalised(answers: Array, *, independent: bool) -> Array:
+    wide = answers.astype(np.float64)
+    rows: Array = wide.clip(0, 1) if independent else wide / wide.sum(axis=1, keepdims=True)
+    return rows
+
+
+def _mean_divergence(p: Array, q: Array, *, independent: bool) -> float:
+    if independent:
         divergences = (_divergences(p, q) + _divergences(1 - p, 1 - q)).mean(axis=1)
     else:
-        p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
         divergences = _divergences(p, q).sum(axis=1)
     return float(np.clip(divergences.mean(), 0, LN_2))  # rounding can leave the range by 1e-17
+
+
+def _log(p: Array) -> Array:
+    logs: Array = np.log(np.maximum(p, _LEAST))
+    return logs
 
 
 def sac(victim: Answers, suspect: Answers) -> float:

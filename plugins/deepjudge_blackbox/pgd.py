@@ -48,7 +48,7 @@ def _step(step: float | None, eps: float) -> float:
 def _ascend(task: Task, eps: float, *, step: float | None, steps: int, project: bool) -> Array:
     seeds = task.seeds
     low, high = seeds.bounds
-    radius, move = eps * seeds.span, _step(step, eps) * seeds.span
+    radius, move = seeds.radius(eps), _step(step, eps) * seeds.span
     start = task.rng.random(seeds.inputs.shape, dtype=np.float32)
     x: Array = seeds.inputs + (2 * radius * start - radius)
     np.clip(x, low, high, out=x)

@@ -51,7 +51,7 @@ def least_radius(task: Task, attack: Callable[[Task, float], Array]) -> float:
     some = replace(seeds, inputs=seeds.inputs[rows], labels=seeds.labels[rows], indices=seeds.indices[rows])
 
     def fooled(radius: float) -> float:
-        cases = attack(replace(task, seeds=some, rng=np.random.default_rng(0)), radius)
+        cases = some.on_grid(attack(replace(task, seeds=some, rng=np.random.default_rng(0)), radius))
         return float(np.mean(task.victim.predict(cases).argmax(axis=1) != some.labels))
 
     place = bisect_left(RADII, ENOUGH, key=fooled)

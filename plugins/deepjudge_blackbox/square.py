@@ -81,7 +81,7 @@ def _search(task: Task, eps: float, *, questions: Questions, queries: int, patch
 def _ball(seeds: Seeds, eps: float, spec: InputSpec) -> tuple[Array, Array]:
     # Least and greatest values of each case; whole ones of a victim that rounds what it is given.
     low, high = seeds.bounds
-    radius = eps * seeds.span
+    radius = seeds.radius(eps)
     if spec.dtype.startswith(("int", "uint")):
         radius = np.rint(radius)
     return np.maximum(seeds.inputs - radius, low), np.minimum(seeds.inputs + radius, high)

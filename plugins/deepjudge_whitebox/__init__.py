@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Generator, Metric
 from deepjudge_core.models.model import Access
-from deepjudge_whitebox.metrics import lad, lod, nad, nnod, nod
+from deepjudge_whitebox.metrics import lad, lod, nad, nnod, nod, recovery
 from deepjudge_whitebox.neuron_corners import neuron_corners
 
 
@@ -57,6 +57,17 @@ def deepjudge_metrics() -> Iterable[Metric]:
             upper=1,
             title="layer activation distance (LAD)",
             says="share of a layer's neurons that are active in only one of the two models, over the corner cases",
+        ),
+        Metric(
+            "recovery",
+            needs=Access.LAYERS,
+            on="cases",
+            distance=recovery,
+            alpha=0.6,
+            upper=1,
+            title="linear recovery of neurons",
+            says="share of the victim's neurons' variance that no layer of the model tells, as a linear function",
+            reads="recovered",
         ),
         Metric(
             "nnod",

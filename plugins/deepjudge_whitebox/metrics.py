@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from deepjudge_core.components.values import Answers
+from deepjudge_core.models.recovery import explained
 from deepjudge_core.types import Array
 
 
@@ -68,6 +69,23 @@ def lad(victim: Answers, suspect: Answers, *, reference: bool = False) -> float:
     """
     differs = [is_active(ours) != is_active(theirs) for ours, theirs, _ in _layers(victim, suspect)]
     return float(np.concatenate([rows.sum(axis=1) if reference else rows.mean(axis=1) for rows in differs]).mean())
+
+
+def recovery(victim: Answers, suspect: Answers) -> float:
+    """How little a suspect's taps tell of the victim's neurons: 1 minus the share of their variance, 0..1.
+
+    The share is R squared of a ridge regression on all neurons of one tap, each half of the cases by a fit on the
+    other; the tap is the one that tells most. It is the median over the neurons of a layer, averaged over the layers.
+    Neither widths nor places count, so it sees a layer that was split, pruned or hidden in another network.
+
+    Raises:
+        ValueError: When no layer was compared.
+    """
+    if not victim.activations or not len(victim.labels):
+        raise ValueError("expected outputs of at least one layer, and a case, found none")
+    told = suspect.recovered or suspect.activations  # of the victim itself, nothing is recovered
+    shares = [explained(outputs, told[layer]) for layer, outputs in victim.activations.items()]
+    return float(np.clip(1 - np.mean(shares), 0, 1))
 
 
 def is_active(outputs: Array) -> Array:

@@ -185,13 +185,14 @@ def _search(
                 derivative[own] = 1
                 return derivative
 
-            gradient = victim.gradient(x, one_hot, layer=layer)
+            rounded = seeds.on_grid(x)  # the neuron has to get there on inputs as data would have them
+            gradient = victim.gradient(rounded, one_hot, layer=layer)
             for i in np.flatnonzero(at < best):
                 if missing[neurons[i]]:
                     missing[neurons[i]] -= at[i] == 0
                     pair = int(neurons[i]), int(starts[i])
                     corners.pop(pair, None)
-                    corners[pair] = _Corner(int(at[i]), x[i].copy())
+                    corners[pair] = _Corner(int(at[i]), rounded[i].copy())
             best = np.minimum(best, at)
 
             # Adam, upwards. `spare` holds what is in between, and at last the inputs after the step.

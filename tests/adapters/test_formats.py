@@ -40,7 +40,7 @@ GENERATORS: Mapping[str, Mapping[str, Any]] = {
     "pgd": {"eps": 0.2, "step": 0.05, "steps": 4},
     "neuron-corners": {"m": 1.2, "step": 0.05, "iterations": 30, "tries": 3, "per_neuron": 2},
 }
-METRICS = {"robd", "jsd", "nod", "nad", "lod", "lad"}
+METRICS = {"robd", "jsd", "nod", "nad", "lod", "lad", "recovery"}
 HELD = [
     (name, key) for name, (key, form) in itertools.product(ARCHITECTURES, FORMS.items()) if name not in form.without
 ]
@@ -263,7 +263,7 @@ def distances(suite: Suite, victim: Observation, suspect: Observation, registry:
 
 def near(name: str, victim: str, suspect: str, values: Mapping[str, float | None]) -> bool:
     if name in FORMS[suspect].unseen:
-        return {metric for metric, value in values.items() if value is None} == {"nod", "nad", "lod", "lad"}
+        return {metric for metric, value in values.items() if value is None} == {"nod", "nad", "lod", "lad", "recovery"}
     bounds = FORMS[victim].bound, FORMS[suspect].bound
     close = None in bounds or all(value is not None and value < max(bounds) for value in values.values())
     return close and values.keys() == METRICS

@@ -240,10 +240,20 @@ def test_a_calibration_that_was_made_before_is_judged_by_other_metrics(cli: Cli)
         assert copy["value"] < honest["value"], name
         assert copy["group"] == ("white-box" if name == "nnod" else "black-box")
     by_default = report_of(cli)["suspects"][0]["metrics"]
-    assert set(by_default) == {"robd", "jsd", "nod", "nad", "lod", "lad"}
+    assert set(by_default) == {"robd", "jsd", "nod", "nad", "lod", "lad", "recovery"}
     everything = report_of(cli, "--metric", "all")["suspects"][0]["metrics"]
     of_weights = {"order", "neuron-sketch", "wcos", "sibling-slope"}
-    assert set(everything) == {*by_default, *METRICS, *of_weights, "akh", "sac", "cka", "nnod", "robd-reference"}
+    assert set(everything) == {
+        *by_default,
+        *METRICS,
+        *of_weights,
+        "akh",
+        "sac",
+        "cka",
+        "nnod",
+        "robd-reference",
+        "jsd-reference",
+    }
     assert all(everything[name] == by_default[name] for name in by_default)
 
 

@@ -14,7 +14,7 @@ from places import DATA
 from tutorials import without_progress
 
 VICTIMS = DATA / "victims"
-METRICS = {"robd", "jsd", "nod", "nad", "lod", "lad"}
+METRICS = {"robd", "jsd", "nod", "nad", "lod", "lad", "recovery"}
 
 pytestmark = pytest.mark.skipif(not VICTIMS.exists(), reason="the authors' victims and MNIST are not on this machine")
 

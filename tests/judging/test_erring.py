@@ -315,6 +315,19 @@ def test_who_is_much_nearer_than_all_controls_is_not_independent() -> None:
     strict = functools.partial(said_of, level=1e-40)
     assert strict("black-box", robd=0.3, jsd=0.95) is Decision.INCONCLUSIVE
     assert strict("black-box", robd=0.3) is Decision.INCONCLUSIVE
-    assert strict("black-box", robd=0.8, jsd=0.95) is Decision.INDEPENDENT
     assert strict("white-box", nod=0.3, lod=0.3, lad=0.95) is Decision.INCONCLUSIVE
-    assert strict("white-box", nod=0.3, lod=0.95, lad=0.95) is Decision.INDEPENDENT
+
+
+def test_only_who_lies_among_the_controls_is_independent() -> None:
+    strict = functools.partial(said_of, level=1e-40)
+    assert strict("black-box", robd=0.95, jsd=0.95) is Decision.INDEPENDENT
+    assert strict("black-box", robd=0.8, jsd=0.95) is Decision.INCONCLUSIVE  # between the victim and the controls
+    assert strict("white-box", nod=0.8, lod=0.95, lad=0.95) is Decision.INDEPENDENT
+    assert strict("white-box", nod=0.8, lod=0.8, lad=0.95) is Decision.INCONCLUSIVE
+
+
+def test_one_metric_at_its_extreme_outweighs_those_that_see_nothing() -> None:
+    # Who hides a copy's layers behind those of another network hides them from most metrics.
+    strict = functools.partial(said_of, "white-box", level=1e-40)
+    assert strict(nod=0.3, lod=1.1, lad=1.1) is Decision.INCONCLUSIVE
+    assert strict(nod=0.6, lod=1.1, lad=1.1) is Decision.INDEPENDENT

@@ -15,7 +15,7 @@ from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 
 REGISTRY = load_registry()
-SIX = ("robd", "jsd", "nod", "nad", "lod", "lad")
+USUAL = ("robd", "jsd", "nod", "nad", "lod", "lad", "recovery")
 
 
 def measured(metrics: list[str] | None, *makes: str, layers: bool = True) -> tuple[list[str], str | None]:
@@ -25,7 +25,7 @@ def measured(metrics: list[str] | None, *makes: str, layers: bool = True) -> tup
 
 @pytest.mark.parametrize("makes", [("adversarial", "corners"), ("adversarial",), ("corners", "mistakes")])
 def test_the_usual_ones_stay_where_one_of_them_fits(makes: tuple[str, ...]) -> None:
-    assert measured(None, *makes) == (list(SIX), None)
+    assert measured(None, *makes) == (list(USUAL), None)
 
 
 @pytest.mark.parametrize(("makes", "layers"), [(("mistakes",), True), (("corners", "mistakes"), False)])
@@ -33,7 +33,7 @@ def test_those_that_fit_are_taken_in_place_of_none(makes: tuple[str, ...], layer
     names, note = measured(None, *makes, layers=layers)
     assert names == ["akh"]
     assert note is not None
-    assert all(word in note for word in ("mistakes", "akh", *SIX))
+    assert all(word in note for word in ("mistakes", "akh", *USUAL))
 
 
 def test_what_was_named_is_not_replaced() -> None:

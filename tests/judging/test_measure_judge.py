@@ -282,7 +282,7 @@ def test_two_settings_one_verdict(black: str | None, white: str | None, decision
     [
         ("copy", "copy", 1),
         ("copy no", "inconclusive", 0.5),
-        ("copy no no", "independent", 1 / 3),
+        ("copy no no", "inconclusive", 1 / 3),
         ("copy copy no", "copy", 2 / 3),
         ("copy unmeasured", "copy", 1),
         ("copy denied", "copy", 1),
@@ -330,7 +330,7 @@ def test_one_vote_over_all_metrics() -> None:
     says = {"b1": "copy", "b2": "copy", "w1": "no", "w2": "no", "w3": "no", "w4": "no"}
     assert verdict_of(**says).points_to == "behaviour"
     verdict = verdict_of("joint", **says)
-    assert (verdict.decision, verdict.points_to) == (Decision.INDEPENDENT, None)
+    assert (verdict.decision, verdict.points_to) == (Decision.INCONCLUSIVE, None)
     assert verdict.settings["joint"].p_copy == pytest.approx(2 / 6)
     for group in ("black-box", "white-box"):
         assert verdict.settings[group].decision is None

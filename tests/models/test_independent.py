@@ -326,7 +326,7 @@ def test_the_divergence_is_the_mean_over_the_classes() -> None:
 @pytest.mark.parametrize("made_in", FORMATS)
 def test_the_network_in_another_format_is_a_copy(made_in: str, tmp_path: Path) -> None:
     decision, values = verdict(observe(FORMATS[made_in](tmp_path), suite()))
-    assert values == pytest.approx(dict.fromkeys(("robd", "jsd", "nod", "nad", "lod", "lad"), 0), abs=1e-4)
+    assert values == pytest.approx(dict.fromkeys(("robd", "jsd", "nod", "nad", "lod", "lad", "recovery"), 0), abs=1e-4)
     assert decision is Decision.COPY
 
 
@@ -334,7 +334,7 @@ def test_the_network_in_another_format_is_a_copy(made_in: str, tmp_path: Path) -
 def test_the_network_with_another_ending_is_a_copy_and_that_is_said(kind: type[NumpyModel], told: bool) -> None:
     observation = observe(in_numpy(kind), suite())
     decision, values = verdict(observation)
-    assert values == pytest.approx(dict.fromkeys(("robd", "jsd", "nod", "nad", "lod", "lad"), 0), abs=1e-4)
+    assert values == pytest.approx(dict.fromkeys(("robd", "jsd", "nod", "nad", "lod", "lad", "recovery"), 0), abs=1e-4)
     assert decision is Decision.COPY
     assert any("sigmoid" in note for note in observation.notes) == told
 

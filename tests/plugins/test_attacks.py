@@ -183,7 +183,7 @@ def test_the_contract(name: str, every_case: Case) -> None:
 def test_what_the_plugin_registers() -> None:
     answers = {"jba", "knockoff", "esa", "distill"}
     needs = {"knockoff": ("auxiliary",), "adapt-b": ("suite",), "adapt-w": ("suite",)}
-    assert len(ATTACKS) == 17
+    assert len(ATTACKS) == 19
     assert {name for name, attack in ATTACKS.items() if attack.takes == "answers"} == answers
     assert {name: attack.needs for name, attack in ATTACKS.items() if attack.needs} == needs
 
@@ -195,7 +195,10 @@ def test_the_copy_is_as_good_as_the_victim(name: str, case: Case) -> None:
     assert accuracy(stolen, case.x, case.y) > accuracy(case.victim, case.x, case.y) - 0.1
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ("quantize-int8", "float16")])
+WITHOUT_CHANCE = ("quantize-int8", "float16", "temperature", "split-neuron")
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in WITHOUT_CHANCE])
 def test_other_random_numbers_give_other_weights(name: str, plain_case: Case) -> None:
     one, other = (plain_case.quick(name, seed) for seed in (0, 1))
     assert one.digest != other.digest
@@ -468,6 +471,22 @@ def test_weight_noise_has_its_share(case: Case) -> None:
     for name in case.victim.matrices:
         noise, own = stolen.weights[name] - case.victim.weights[name], case.victim.weights[name]
         assert noise.std() == pytest.approx(0.1 * own.std(), rel=0.3)
+
+
+# Disguises.
+
+
+def test_temperature_keeps_the_labels_and_divides_the_scores(every_case: Case) -> None:
+    stolen = every_case.steal("temperature", divisor=8.0)
+    assert changed(stolen, every_case.victim) <= set(every_case.victim.architecture.head)
+    scores = [n.architecture.trainer(n.weights, in_use=True).scores(every_case.x) for n in (every_case.victim, stolen)]
+    np.testing.assert_allclose(scores[1] * 8, scores[0], rtol=1e-3, atol=1e-3 * np.abs(scores[0]).max())
+
+
+def test_split_neurons_do_the_work_of_whole_ones(case: Case) -> None:
+    stolen = case.steal("split-neuron")
+    assert changed(stolen, case.victim)
+    assert agreement(stolen, case.victim, case.x) > 0.8
 
 
 # Permuting.

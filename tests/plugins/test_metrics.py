@@ -4,8 +4,9 @@ import deepjudge_blackbox
 import deepjudge_whitebox
 import numpy as np
 import pytest
+import scipy
 from deepjudge_blackbox import metrics as blackbox
-from deepjudge_blackbox.metrics import akh, cka, jsd, robd, robd_reference, sac
+from deepjudge_blackbox.metrics import akh, cka, jsd, jsd_reference, robd, robd_reference, sac
 from deepjudge_whitebox.metrics import is_active, lad, lod, nad, nnod, nod
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,12 +15,13 @@ from scipy.spatial.distance import jensenshannon
 from deepjudge_core.components.values import Answers
 from deepjudge_core.models.model import Access
 
-BLACK_BOX = (robd, robd_reference, jsd, sac, cka, akh)
+BLACK_BOX = (robd, robd_reference, jsd, jsd_reference, sac, cka, akh)
 WHITE_BOX = (nod, nad, lod, lad, nnod)
 UPPER = {
     robd: 1,
     robd_reference: 1,
     jsd: math.log(2),
+    jsd_reference: math.log(2),
     sac: 1,
     cka: 2,
     akh: 1,
@@ -78,6 +80,64 @@ def test_jsd_is_the_square_of_scipys_distance(seed):
     a, b = answers(seed), answers(seed + 100)
     expected = np.mean([jensenshannon(p, q) ** 2 for p, q in zip(a.probabilities, b.probabilities, strict=True)])
     assert jsd(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def of_scores(scores: np.ndarray, seeds: np.ndarray, change=lambda p: p) -> Answers:
+    p, of_seeds = (change(scipy.special.softmax(z, axis=1)).astype(np.float32) for z in (scores, seeds))
+    return Answers(np.zeros(len(p), np.int64), p, seed_probabilities=of_seeds)
+
+
+def keeping_the_top(p: np.ndarray) -> np.ndarray:
+    """Noise: other probabilities for each class, in such an order that the likeliest stays."""
+    noise = np.sort(np.random.default_rng(0).dirichlet(np.ones(p.shape[1]), len(p)), axis=1)
+    top = p.argmax(axis=1)
+    noisy = noise[:, ::-1].copy()
+    rows = np.arange(len(p))
+    noisy[rows, top], noisy[:, 0] = noisy[:, 0].copy(), noisy[rows, top]
+    return noisy
+
+
+# What a thief does to the probabilities of a copy without changing a label.
+MASKS = {
+    "scores / 20": lambda p: scipy.special.softmax(np.log(p) / 20, axis=1),
+    "scores * 20": lambda p: scipy.special.softmax(np.log(p) * 20, axis=1),
+    "rounded to a digit": lambda p: np.round(p, 1) + 1e-6,
+    "all on one class": lambda p: np.eye(p.shape[1])[p.argmax(axis=1)],
+    "noise": keeping_the_top,
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_jsd_of_a_copy_is_small_whatever_is_done_to_its_probabilities(mask):
+    rng = np.random.default_rng(0)
+    scores, seeds = (rng.normal(0, 6, (60, 10)) for _ in range(2))
+    victim = of_scores(scores, seeds)
+    masked = of_scores(scores, seeds, lambda p: MASKS[mask](p) / MASKS[mask](p).sum(axis=1, keepdims=True))
+    honest = of_scores(rng.normal(0, 6, (60, 10)), seeds)
+
+    assert jsd(victim, masked) <= jsd_reference(victim, masked)
+    assert jsd(victim, masked) < 0.1 < 0.4 < jsd(victim, honest)
+    if mask.startswith("scores /"):
+        assert jsd_reference(victim, masked) > 0.3
+        assert jsd(victim, masked) == pytest.approx(0, abs=1e-6)
+
+
+def test_jsd_of_classes_with_a_probability_each_is_blind_to_temperature():
+    rng = np.random.default_rng(0)
+    z, seeds = (rng.normal(0, 4, (60, 6)) for _ in range(2))
+    one, masked, other = (
+        Answers(
+            np.zeros(60, np.int64),
+            scipy.special.expit(scores * factor).astype(np.float32),
+            seed_probabilities=scipy.special.expit(seeds * factor).astype(np.float32),
+            independent=True,
+        )
+        for scores, factor in ((z, 1.0), (z, 0.1), (rng.normal(0, 4, (60, 6)), 1.0))
+    )
+
+    assert jsd_reference(one, masked) > 0.05
+    assert jsd(one, masked) < 1e-6
+    assert jsd(one, other) > 0.2
 
 
 def test_jsd_at_its_ends():
@@ -338,12 +398,20 @@ def test_no_case_is_an_error_of_one_line(metric):
 def test_what_the_plugins_register():
     metrics = [*deepjudge_blackbox.deepjudge_metrics(), *deepjudge_whitebox.deepjudge_metrics()]
     facts = {m.name: (m.needs, m.on, m.alpha, m.upper, m.group) for m in metrics}
-    assert {m.name for m in metrics if not m.default} == {"robd-reference", "sac", "cka", "akh", "nnod"}
+    assert {m.name for m in metrics if not m.default} == {
+        "robd-reference",
+        "jsd-reference",
+        "sac",
+        "cka",
+        "akh",
+        "nnod",
+    }
     corners = (Access.LAYERS, "corners", 0.6)
     assert facts == {
         "robd": (Access.LABELS, "adversarial", 0.9, 1, "black-box"),
         "robd-reference": (Access.LABELS, "adversarial", 0.9, 1, "black-box"),
         "jsd": (Access.PROBABILITIES, "adversarial", 0.9, math.log(2), "black-box"),
+        "jsd-reference": (Access.PROBABILITIES, "adversarial", 0.9, math.log(2), "black-box"),
         "nod": (*corners, math.inf, "white-box"),
         "nad": (*corners, 1, "white-box"),
         "lod": (*corners, math.inf, "white-box"),
@@ -352,4 +420,5 @@ def test_what_the_plugins_register():
         "cka": (Access.PROBABILITIES, "adversarial", 0.9, 2, "black-box"),
         "akh": (Access.LABELS, "mistakes", 0.9, 1, "black-box"),
         "nnod": (*corners, math.inf, "white-box"),
+        "recovery": (Access.LAYERS, "cases", 0.6, 1, "white-box"),
     }

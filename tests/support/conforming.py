@@ -19,7 +19,21 @@ ANSWERING = {"openvino", "tflite"}
 VICTIMS = [kind for kind in NETWORKS if kind not in ANSWERING]
 # One kind of each framework, and the perceptron in numpy.
 FRAMEWORKS = ["numpy", "onnx-dynamo", "torch", "keras"]
-METRICS = {"robd", "robd-reference", "jsd", "nod", "nad", "lod", "lad", "sac", "cka", "akh", "nnod"}
+METRICS = {
+    "robd",
+    "robd-reference",
+    "jsd",
+    "jsd-reference",
+    "nod",
+    "nad",
+    "lod",
+    "lad",
+    "recovery",
+    "sac",
+    "cka",
+    "akh",
+    "nnod",
+}
 GENERATOR_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "fgsm": {"eps": 0.2},
     "pgd": {"eps": 0.2, "step": 0.05, "steps": 4},

@@ -602,7 +602,9 @@ def _numbers(places: Sequence[int], every: Sequence[int]) -> str:
 
 def _inputs(suite: SuiteEntry) -> str:
     low, high = map(number, suite.bounds or (0.0, 0.0))
-    return f"{low} to {high}" + (", each feature or channel within its own range" if suite.feature_bounds else "")
+    steps = f", in steps of {suite.grid}" if suite.grid else ""
+    own = ", each feature or channel within its own range" if suite.feature_bounds else ""
+    return f"{low} to {high}{own}{steps}"
 
 
 def _compared(report: AuditReport) -> Section:
