@@ -156,7 +156,8 @@ def generate_suite(
             free = replace(task, seeds=replace(seeds, grid=None), rng=_rng(seed, generator))
             others, kept, scarce, _ = _on_grid(generator, free, options)
             if not scarce:
-                cases, keep, few, grid_notes = others, kept, None, (_between(few),)
+                grid_notes = (_between(few),)
+                cases, keep, few = others, kept, None
         if realising:
             cases, stays, note = realising.of_cases(task, cases, keep, generator)
             keep = stays & _keep(generator, task, cases)
