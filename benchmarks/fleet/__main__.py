@@ -146,7 +146,12 @@ def report(folder: Path, suspects: int, controls: int) -> None:
         f"controls {made - begun:.1f} s, judging {judged - made:.1f} s, JSON ({len(text) / 2**20:.1f} MiB) and page "
         f"({len(page) / 2**20:.1f} MiB) {ended - judged:.1f} s"
     )
-    row(f"report of {suspects} suspects and {controls} controls", f"{ended - begun:.0f} s of a processor", "seconds", detail)
+    row(
+        f"report of {suspects} suspects and {controls} controls",
+        f"{ended - begun:.0f} s of a processor",
+        "seconds",
+        detail,
+    )
 
 
 def kills(folder: Path, count: int, seed: int = 3) -> None:

@@ -109,6 +109,12 @@ def _make_cases(
             "mistakes: expected inputs with labels, found the victim's own answers as labels, which are never wrong",
             code="conflict",
         )
+    if given_challenge and settings.pictures:
+        raise UsageError(
+            "expected cases of any numbers, because what pictures lose would hide what a challenge draws; found "
+            f"{option('pictures', settings.pictures)}",
+            code="conflict",
+        )
     with owner_of(victim, inputs, preprocessing, session) as owner:
         given = owner.inputs
         drawing = given_challenge and given_challenge.of(len(given.x), settings.n)
@@ -161,7 +167,7 @@ def _make_cases(
             )
         if keys:
             suite = asked_keys(suite, owner.model, keys)
-        return replace(suite, fitting=given.fitting, origin=inputs.origin, choices=choices_of(settings))
+        return replace(suite, fitting=given.fitting, origin=inputs.origin, choices=choices_of(settings, generators))
 
 
 def ask_controls(

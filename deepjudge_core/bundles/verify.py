@@ -333,7 +333,10 @@ def _providers(report: AuditReport) -> dict[str, str]:
 def _check_page(folder: Path, manifest: Manifest, report: AuditReport, seal: Seal, said: _Remarks) -> Iterator[str]:
     # People read the page, and it has to say what was verified. That of an earlier version is one of the manifest's
     # files, and does not name it.
-    if PAGE not in manifest.files and not os.path.lexists(folder / PAGE):
+    if PAGE in manifest.files:
+        said.unchecked.append(f"{PAGE} is in the manifest, as earlier versions made it, so it was not compared")
+        return
+    if not os.path.lexists(folder / PAGE):
         said.notes.append(f"{PAGE} is not there; it can be made again from {REPORT}")
         return
     if _read(folder, PAGE) == render_html(report, seal):
@@ -598,7 +601,7 @@ def _recompute(
     again = report_to_json(_as_reported(outcome, observations, report)) | {"deepjudge": report.deepjudge}
     for told in ("made", "committed", "dated", "skipped"):  # which no answer could tell
         again |= {told: values[told]} if told in values else {}
-    versions, other_words = terms.differences(here), report.deepjudge != VERSION
+    versions, other_words = terms.differences(here), report.deepjudge != VERSION or PAGE in manifest.files
     for name, metric in again["metrics"].items():
         # Another version may recompute. The terms tell whether it does, and older reports do not say it here.
         reported = values["metrics"].get(name, {})

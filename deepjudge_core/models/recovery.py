@@ -89,10 +89,10 @@ class Recovery:
             return wide
         # A count sketch (Charikar et al., 2002): each neuron is added to a column or taken from it.
         rng = np.random.default_rng([self._seed, wide.shape[1]])
-        column = np.asarray(rng.integers(_MOST_COLUMNS, size=wide.shape[1]))
-        sign = np.asarray(rng.choice([-1.0, 1.0], size=wide.shape[1]))
-        order = np.argsort(column, kind="stable")
-        starts = np.flatnonzero(np.diff(column[order], prepend=-1))
+        column: Array = np.asarray(rng.integers(_MOST_COLUMNS, size=wide.shape[1]))
+        sign: Array = rng.choice(np.array([-1.0, 1.0]), size=wide.shape[1])
+        order: Array = np.argsort(column, kind="stable")
+        starts: Array = np.flatnonzero(np.diff(column[order], prepend=-1))
         added = np.add.reduceat((wide * sign)[:, order], starts, axis=1)
         projected: Array = added / np.maximum(added.std(axis=0), 1e-12)
         return projected

@@ -208,7 +208,7 @@ class OpeningSettings:
         "most inputs that a suspect behind an API may be asked, those of an interrupted run included",
         "--budget",
         default=None,
-        group="model",
+        group="suspect",
         metavar="N",
         key="budget",
         tables=("suspects[]",),

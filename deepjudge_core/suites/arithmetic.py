@@ -39,6 +39,8 @@ def unchecked_of(suite: Suite, generators: Mapping[str, Generator]) -> Iterator[
         generator = generators.get(record.name)
         if record.makes != "adversarial" or not record.kept:
             continue
+        if generator is not None and generator.within is not None and _are_pictures(suite):
+            yield f"how far cases of {record.name} may be from their seeds: they were changed to be pictures"
         if generator is None:
             yield f"how far cases of {record.name} may be from their seeds: no such generator is installed"
 
@@ -76,11 +78,11 @@ def _of_generator(suite: Suite, place: int, record: GeneratorRecord, generator: 
     seeds = len(suite.seed_indices)
     if generator.each_seed and record.made != seeds:
         yield f"{record.name}: expected one case for each of {seeds} seeds, found a record of {record.made}"
-    if generator.within is None or not kept:
+    if generator.within is None or not kept or _are_pictures(suite):
         return
     seed_inputs = cases.inputs[suite.rows("clean")][cases.seeds[rows]]
     try:
-        limit = generator.within.limit(record.options)
+        limit = float(generator.within.limit(record.options))
     except (KeyError, TypeError, ValueError):
         yield f"{record.name}: its record does not say how far cases may be from their seeds"
         return
@@ -92,6 +94,10 @@ def _of_generator(suite: Suite, place: int, record: GeneratorRecord, generator: 
             f"{record.name}: {int(far.sum())} of {kept} cases are farther from their seeds than {limit:g}, the "
             f"farthest {distances.max():g}"
         )
+
+
+def _are_pictures(suite: Suite) -> bool:
+    return suite.choices is not None and suite.choices.pictures is not None
 
 
 def _of_sets(suite: Suite) -> Iterator[str]:

@@ -22,6 +22,8 @@ from deepjudge_core.types import Array
 
 _DRAW, _ATTACKS = b"deepjudge/challenge/1/seeds\0", b"deepjudge/challenge/1/attacks\0"
 _HEX = re.compile(r"[0-9a-f]{32,1024}")
+MOST_OFFERED = 2**22
+"""Inputs that a challenge ranks: a hash for each, which whoever verifies computes, too."""
 _SURELY = 1e-9  # a draw that is less likely was not made as it is said
 
 
@@ -45,6 +47,11 @@ class Given:
         """
         if n < 2:
             raise UsageError(f"a challenge draws half of the seeds, so expected at least 2, found {n}", code="conflict")
+        if offered > MOST_OFFERED:
+            raise UsageError(
+                f"a challenge draws from at most {MOST_OFFERED:,} inputs, found {offered:,}; offer fewer",
+                code="conflict",
+            )
         return Challenge(self.value, self.commitment, offered, n - n // 2)
 
 
@@ -56,7 +63,7 @@ class Challenge(Document, frozen=True):
         Meta(pattern="^[0-9a-f]{32,1024}$", max_length=1024, description="What was given, in hex: 16 bytes or more."),
     ]
     commitment: Annotated[Sha256, Meta(description="SHA-256 of the commitment that was there before.")]
-    offered: Annotated[Positive, Meta(description="Inputs that seeds were drawn from.")]
+    offered: Annotated[int, Meta(ge=1, le=MOST_OFFERED, description="Inputs that seeds were drawn from.")]
     chosen: Annotated[
         Positive, Meta(description="Seeds that were selected by their order; those behind them were drawn.")
     ]
@@ -71,9 +78,11 @@ class Challenge(Document, frozen=True):
 
         The rank of an input is the SHA-256 of the challenge, the commitment and its place.
         """
-        start = self._digest(_DRAW)
-        keys = [hashlib.sha256(start + place.to_bytes(8, "big")).digest() for place in range(self.offered)]
-        return np.array(sorted(range(self.offered), key=keys.__getitem__), dtype=np.int64)
+        start, words = self._digest(_DRAW), np.empty((self.offered, 4), dtype=">u8")
+        for place in range(self.offered):
+            words[place] = np.frombuffer(hashlib.sha256(start + place.to_bytes(8, "big")).digest(), ">u8")
+        ranked: Array = np.lexsort(words.T[::-1]).astype(np.int64)
+        return ranked
 
     def _digest(self, purpose: bytes) -> bytes:
         return hashlib.sha256(purpose + bytes.fromhex(self.commitment) + bytes.fromhex(self.value)).digest()

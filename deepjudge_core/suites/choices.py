@@ -20,5 +20,5 @@ class Choices(Document, frozen=True, kw_only=True):
     generators: Annotated[tuple[str, ...] | None, Meta(description="Generators; null: the usual ones.")]
     options: Annotated[Mapping[str, Json], Meta(description="Generator to the options that were given.")]
     seed: Annotated[Count, Meta(description="Seed of all random choices.")]
+    pictures: Annotated[str | None, Meta(description="As what all cases can be sent unchanged; null: any numbers.")]
     force: Annotated[bool, Meta(description="Whether a suite is made that can hardly support a verdict.")]
-    pictures: Annotated[str | None, Meta(description="As what cases are sent; null: as numbers.")] = None

@@ -300,7 +300,7 @@ class SuiteSettings:
         "make only cases that survive as pictures of 8 bits, for suspects behind an API that takes pictures",
         "--pictures",
         default=None,
-        group="suite",
+        group="data",
         metavar="png|jpeg[:QUALITY]",
         key="pictures",
         tables=("suite",),

@@ -27,7 +27,7 @@ KILLS = 5
 LONG = 120.0  # seconds, which nothing here takes: they keep a test from hanging
 AUDIT = ("audit", "victim.toy", "copy.toy", "--controls", "controls", "--inputs", "in.npz", *MADE, *HOW)
 SHOWN = {"suite.safetensors", "calibration.safetensors", "report.json"}
-FILES = {*SHOWN, "report.html", "observations", "environment.json", "queries.jsonl", "manifest.json"}
+FILES = {*SHOWN, "report.html", "observations", "environment.json", "queries.jsonl", "runs.jsonl", "manifest.json"}
 
 # A model that never finishes opening, and says in its folder that it has begun.
 TRAP = """

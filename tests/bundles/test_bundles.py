@@ -47,6 +47,7 @@ FILES = {
     "queries.jsonl",
     "report.html",
     "report.json",
+    "runs.jsonl",
     "signature.json",
     "suite.safetensors",
 }
@@ -141,7 +142,7 @@ def test_judge_writes_the_bundle_of_an_audit(bundled: Cli) -> None:
     assert verify_bundle(Path("judged")).recomputed == verify_bundle(Path("out")).recomputed > 0
     assert names(Path("judged")) == names(Path("out"))
     # What was asked before is read, and the log says so; all else is the same.
-    changed = {"queries.jsonl", "manifest.json", "signature.json", "report.html"}
+    changed = {"queries.jsonl", "runs.jsonl", "manifest.json", "signature.json", "report.html"}
     for name in names(Path("out")) - changed:
         assert (Path("judged") / name).read_bytes() == (Path("out") / name).read_bytes()
     queries = [json.loads(line) for line in Path("judged/queries.jsonl").read_text().splitlines()]
@@ -410,7 +411,7 @@ def test_all_but_the_times_is_the_same_again(bundled: Cli) -> None:
     evidence = ("--commitment", "commitment.json", "--key", "owner.pem")
     bundled("audit", *MODELS, *HOW, *evidence, "-o", "out")
     other = {name for name in FILES if (Path("out") / name).read_bytes() != before[name]}
-    assert other <= {"queries.jsonl", "manifest.json", "signature.json", "report.html"}
+    assert other <= {"queries.jsonl", "runs.jsonl", "manifest.json", "signature.json", "report.html"}
 
 
 def test_an_earlier_bundle_is_no_part_of_the_next(bundled: Cli) -> None:
@@ -829,11 +830,22 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
+@pytest.fixture
+def forging(bundled: Cli, snapshots: Snapshots) -> Cli:
+    """The same with another suite, other controls and another commitment."""
+
+    def make() -> None:
+        bundled("suite", "victim.toy", "--inputs", "in.npz", *MADE, "--seed", "1", "-o", "s2.safetensors")
+        bundled("calibrate", "s.safetensors", "controls/c[123].toy", "-o", "c2.safetensors")
+        other = (*HOW, "--rule-option", "share=0.4", "-o", "commitment2.json")
+        bundled("commit", "s.safetensors", "c.safetensors", *other)
+
+    snapshots.fill("forging", bundled.folder, make)
+    return bundled
+
+
 @pytest.mark.parametrize("forgery", FORGERIES)
-def test_what_was_forged_and_sealed_anew_is_recomputed(bundled: Cli, forgery: str) -> None:
-    bundled("suite", "victim.toy", "--inputs", "in.npz", *MADE, "--seed", "1", "-o", "s2.safetensors")
-    bundled("calibrate", "s.safetensors", "controls/c[123].toy", "-o", "c2.safetensors")
-    bundled("commit", "s.safetensors", "c.safetensors", *HOW, "--rule-option", "share=0.4", "-o", "commitment2.json")
+def test_what_was_forged_and_sealed_anew_is_recomputed(forging: Cli, forgery: str) -> None:
     forge, said = FORGERIES[forgery]
     forge()
     reseal()

@@ -176,7 +176,7 @@ def keys_in(table: Table, values: Mapping[str, Any], at: str = "") -> Iterator[s
                 yield from keys_in(entry, part, f"{at}{name}.")
 
 
-SEALED = ("commitment.json", "commitment.tsr", "key.pem")
+SEALED = ("commitment.json", "commitment.tsr", "key.pem", "victim.json", "victim.tsr")
 
 
 @pytest.fixture
@@ -204,7 +204,8 @@ def test_the_example_has_all_keys() -> None:
     known = set(keys_of(SCHEMA))
     # It says of controls that they may have the keys of suspects.
     same = {key.replace("suspects.", "controls.") for key in shown}
-    assert shown <= known == shown | same
+    of_suspects_alone = {f"controls.{name}" for name in ("stored", "published", "budget")}
+    assert shown <= known == (shown | same) - of_suspects_alone
 
 
 def test_the_example_is_valid_with_and_without_its_comments(named: Path, registry: Registry) -> None:
@@ -218,8 +219,8 @@ def test_the_example_is_valid_with_and_without_its_comments(named: Path, registr
     assert other.query.preprocessing.mean == (0.485, 0.456, 0.406)
     assert (other.query.layout, other.query.layers) == ("channels_first", {"relu_1": "activation_1"})
     stated = {"output": "logits", "arch": "networks.py:make", "fix": {"sr": 16000}, "base": "base.safetensors"}
-    assert other.options == stated
-    assert plan.victim.options == other.options
+    assert other.options == stated | {"budget": 2000}
+    assert plan.victim.options == stated
 
 
 def test_the_example_shows_the_defaults(named: Path, registry: Registry) -> None:
@@ -842,7 +843,7 @@ def test_weights_in_safetensors(cli: Cli, zoo: Zoo) -> None:
     cli.refuses(2, "wrong-usage", "suite", "o.safetensors", *how, "-o", "t", facts=facts)
     # A file of ours that was cut is no weights.
     Path("cut.safetensors").write_bytes(Path("o.safetensors").read_bytes()[:-9])
-    _, out, _ = cli("judge", "s.safetensors", "cut.safetensors", *arch)
+    _, out, _ = cli("judge", "s.safetensors", "cut.safetensors", "--stored", *arch)
     assert "cut.safetensors: failed: expected a deepjudge observation, found a damaged file" in out
 
 

@@ -464,6 +464,7 @@ def test_audit(cli: Cli) -> None:
         "queries.jsonl",
         "report.html",
         "report.json",
+        "runs.jsonl",
         "suite.safetensors",
     ]
     report = json.loads(Path("out/report.json").read_text())
@@ -484,7 +485,8 @@ def test_audit(cli: Cli) -> None:
     assert parts[0] == 1
     assert Path("parts.json").read_bytes() == Path("out/report.json").read_bytes()
     # And again.
-    timed = {str(cli.folder / "out" / name) for name in ("queries.jsonl", "manifest.json")}
+    timed = {str(cli.folder / "out" / name) for name in ("queries.jsonl", "runs.jsonl", "manifest.json", "report.html")}
+    timed |= set(map(str, cli.folder.glob("out-work/*.runs.jsonl")))
     before = cli.content()
     cli(*arguments, "--controls", "controls")
     again = cli.content()

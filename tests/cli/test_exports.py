@@ -64,9 +64,8 @@ def test_audit_and_its_file(cli: Cli) -> None:
         "markdown: r.md",
         "page: out/report.html",
     ]
-    made = Path("r.html").read_bytes(), Path("r.md").read_bytes()
-    assert matches(json.loads(Path("out/report.json").read_text()))
-    assert cli("verify", "out")[0] == 0
+    for page in ("r.html", "r.md"):
+        assert cli("verify", "out", "--page", page)[0] == 0
     # The file says the same, from its own folder.
     Path("work").mkdir()
     for name in ("victim.toy", "copy.toy", "honest.toy", "controls", "in.npz"):
@@ -76,7 +75,8 @@ def test_audit_and_its_file(cli: Cli) -> None:
     status, out, err = cli("audit", "work/audit.toml")
     assert (status, err) == (1, "")
     assert out.splitlines()[-3:-1] == ["html: work/r.html", "markdown: work/../other.md"]
-    assert (Path("work/r.html").read_bytes(), Path("other.md").read_bytes()) == made
+    for page in ("work/r.html", "other.md"):
+        assert cli("verify", "work/out", "--page", page)[0] == 0
 
 
 def test_a_stored_report(cli: Cli) -> None:

@@ -127,7 +127,7 @@ REFUSED: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (2, "wrong-value", ("key", *GIVEN, "--option", "trials=0")),
     (4, "wrong-inputs", ("key", *GIVEN, "--auxiliary", "wide.npz")),
     (4, "wrong-inputs", ("key", *GIVEN, "--auxiliary", "bright.npz")),
-    (4, "wrong-inputs", ("key", *GIVEN)),
+    (4, "missing-value", ("key", *GIVEN)),
     (4, "wrong-inputs", ("key", "adi", "victim.toy", "--inputs", KEY)),
     (4, "missing-value", ("key", "ewe", *GIVEN[1:], "--auxiliary", "in.npz")),
     (4, "wrong-file", ("key", *GIVEN, "--zoo", "controls")),

@@ -101,7 +101,7 @@ def test_answers_to_another_suite(ready: Cli) -> None:
         facts=("c.safetensors", "deepjudge calibrate SUITE CONTROL"),
     )
     # Of another number of cases, too.
-    status, out, err = ready("judge", "other.safetensors", "o.safetensors", *HOW)
+    status, out, err = ready("judge", "other.safetensors", "o.safetensors", "--stored", *HOW)
     assert (status, err) == (4, "")
     assert "o.safetensors: failed: " in out
     assert "ask the model again" in out

@@ -21,6 +21,7 @@ from deepjudge_core.files.digests import FileDigests
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.settings import Names, argument, part, setting
+from deepjudge_core.suites.choice import GeneratorChoice
 from deepjudge_core.suites.observation import load_observation
 from deepjudge_core.suites.profile import choices_of, chosen_otherwise
 from deepjudge_core.suites.settings import ArraySettings, InputSettings, SuiteSettings
@@ -161,7 +162,8 @@ class CommitCommand(Command):
         digests, origin, choices = self._digests(model, session), None, None
         if self.inputs is not None:
             reading = InputSettings(**vars(self.reading), path=self.inputs)
-            origin, choices = reading.load().origin, choices_of(self.making)
+            generators = GeneratorChoice.of(self.making, session.registry.generators)
+            origin, choices = reading.load().origin, choices_of(self.making, generators)
         data = dump_victim(model, digests, inputs=origin, suite=choices, signer=signer)
         otherwise = {} if choices is None else chosen_otherwise(choices)
         return data, [

@@ -40,14 +40,14 @@ class SuiteCommand(Command):
         "commitment; the cases made so are also judged apart",
         "--challenge",
         default=None,
-        group="suite",
+        group="bundle",
         metavar="HEX|FILE",
     )
     commitment: Path | None = setting(
         "commitment to the victim, inputs and options, from 'deepjudge commit --model', that the challenge answers",
         "--commitment",
         default=None,
-        group="suite",
+        group="bundle",
         metavar="COMMITMENT",
         reads=True,
     )

@@ -18,6 +18,7 @@ from deepjudge_core.report.documents import (
     SuspectEntry,
     VictimEntry,
 )
+from deepjudge_core.suites.choices import Choices
 from deepjudge_core.text import LONGEST_LINE, clean
 
 _SUMMED = 50  # files whose digests are printed
@@ -61,7 +62,7 @@ def _make(report: AnyReport) -> Iterator[str]:
         yield _line(["suite", _path(report.victim.path), *weights, "--seed", str(suite.seed), "-o", _SUITE])
         return
     inputs = _path(suite.inputs.path) if suite.inputs else "INPUTS"
-    words = ["suite", _path(report.victim.path), "--inputs", inputs, "-n", str(suite.cases.clean)]
+    words = ["suite", _path(report.victim.path), "--inputs", inputs]
     for option, value in (suite.inputs.options if suite.inputs else {}).items():
         words += [f"--{option}", str(value)]
     words += [
@@ -70,16 +71,38 @@ def _make(report: AnyReport) -> Iterator[str]:
         *(["--labels", "victim"] if suite.labels == "victim" else []),
         *_prepared(report),
     ]
-    words += ["--generator", ",".join(_named(generator.name) for generator in suite.generators)]
-    for generator in suite.generators:
-        words += _options("--option", generator.options, f"{_named(generator.name)}.")
-    if suite.layers:
-        words += ["--layers", ",".join(layer.name for layer in suite.layers)]
+    words += _chosen(suite.choices) if suite.choices else _found(suite)
+    if suite.challenge:
+        words += ["--challenge", suite.challenge.value, "--commitment", "COMMITMENT"]
     for place, _ in enumerate(suite.keys or (), 1):
         words += ["--key", f"KEY-{place}"]
     reading = "" if suite.inputs else "how the inputs are read and "
-    yield f"# add {reading}how the model files are opened and seeds are ordered, if you said so: that is not recorded"
+    order = "" if suite.choices else " and seeds are ordered"
+    yield f"# add {reading}how the model files are opened{order}, if you said so: that is not recorded"
     yield _line([*words, *weights, "--seed", str(suite.seed), "-o", _SUITE])
+
+
+def _chosen(choices: Choices) -> Iterator[str]:
+    # No more than was said: that a default was typed is a choice, too.
+    yield from ("-n", str(choices.n), "--order", choices.order)
+    if choices.generators is not None:
+        yield from ("--generator", ",".join(map(_named, choices.generators)))
+    for generator, options in choices.options.items():
+        yield from _options("--option", options, f"{_named(generator)}.")
+    if choices.layers is not None:
+        yield from ("--layers", ",".join(choices.layers))
+    yield from ("--pictures", choices.pictures) if choices.pictures else ()
+    yield from ("--force",) if choices.force else ()
+
+
+def _found(suite: SuiteEntry) -> Iterator[str]:
+    # Of suites by earlier versions, all that is known.
+    yield from ("-n", str(suite.cases.clean))
+    yield from ("--generator", ",".join(_named(generator.name) for generator in suite.generators))
+    for generator in suite.generators:
+        yield from _options("--option", generator.options, f"{_named(generator.name)}.")
+    if suite.layers:
+        yield from ("--layers", ",".join(layer.name for layer in suite.layers))
 
 
 def _of_weights(suite: SuiteEntry) -> Iterator[str]:
