@@ -200,7 +200,7 @@ def _judge(suite: Suite, *suspects: Observation, with_weights: bool) -> list[Ver
 
 def test_an_exact_test_that_finds_nothing_leaves_the_other_settings_their_say() -> None:
     suite = _both()
-    honest, hidden = _answer(suite, 31, llama(100)), _answer(suite, 32, None)
+    honest, hidden = _answer(suite, 31, llama(100)), _answer(suite, 33, None)
     for known in (True, False):
         first, second = _judge(suite, honest, hidden, with_weights=known)
         assert first.decision is second.decision is Decision.INDEPENDENT
