@@ -11,8 +11,8 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --di
 
 # Coverage is that of the core by the tests that stand beside it. Watching the frameworks' own Python as well would make
 # the whole take half as long again, and say nothing of this code.
-COVERED = tests/bundles tests/cli tests/components tests/docs tests/golden tests/judging tests/marking tests/observing \
-	tests/report tests/suites tests/weights tests/zoo/test_zoo.py tests/auditing/test_mistakes.py \
+COVERED = tests/adapters/http tests/bundles tests/cli tests/components tests/docs tests/fleets tests/golden \
+	tests/judging tests/marking tests/observing tests/report tests/suites tests/weights tests/zoo/test_zoo.py tests/auditing/test_mistakes.py \
 	tests/auditing/test_subject.py tests/conformance/test_broken_schemes.py tests/test_architecture.py \
 	tests/test_errors.py tests/test_text.py
 

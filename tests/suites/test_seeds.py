@@ -18,7 +18,7 @@ class Table:
     def __init__(self, rows: list[list[float]]) -> None:
         self.rows = np.array(rows, dtype=np.float32)
         self.__dict__ |= {"name": "table", "classes": self.rows.shape[1], "input": toys.make_model(shape=(2,)).input}
-        self.independent = None
+        self.independent = self.gateway = None
 
     def predict(self, x: Array) -> Array:
         return self.rows[np.rint(x[:, 0] * 100).astype(int)]
