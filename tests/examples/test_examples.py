@@ -68,7 +68,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-JUDGE = ("judge", "suite.safetensors", "copy.safetensors", "other.safetensors")
+JUDGE = ("judge", "suite.safetensors", "copy.safetensors", "other.safetensors", "--stored")
 TOP1 = ("--calibration", "calibration.safetensors", "--metric", "top1", "--rule", "unanimous")
 
 
