@@ -1,6 +1,5 @@
 """ONNX models as they are read: checked, in order, with their weights; those of large models stay in their files."""
 
-import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.files import digests
 from deepjudge_core.models.adapters import prefixed, readable
 from deepjudge_core.text import shortened
 from deepjudge_onnx.contents import check, check_external
@@ -40,7 +40,6 @@ def load(path: Path, name: str) -> tuple[ModelProto, Weights, str]:
     with readable(name, "an ONNX model"), path.open("rb") as file:
         own = _own_file(path, file)
         data = b"" if own else file.read()
-        digest = hashlib.file_digest(file, "sha256") if own else hashlib.sha256(data)
         try:
             data, places = without_weights(file, _LARGE_WEIGHT) if own else (data, {})
             model = ModelProto.FromString(data)
@@ -60,14 +59,12 @@ def load(path: Path, name: str) -> tuple[ModelProto, Weights, str]:
         folder = Path(os.path.realpath(path.parent))
         check_external(files, folder)
         beside = Weights.of(folder, files)
-        for file_name in files:
-            with (folder / file_name).open("rb") as file:
-                digest.update(file_name.encode() + hashlib.file_digest(file, "sha256").digest())
+        digest = digests.of_file(path, [folder / file for file in files]).digest
         weights = _settle(model, own, beside)
         check(model)  # again, now that they are there
     except Exception as error:
         raise ModelError(f"{expected} with the weights in {_list(files)}, found {_said(error)}") from error
-    return model, weights, digest.hexdigest()
+    return model, weights, digest
 
 
 def _own_file(path: Path, file: BinaryIO) -> Weights:

@@ -18,6 +18,7 @@ BASE = "base"
 # What OpenSSF Model Signing leaves out by default: what belongs to a repository and not to the model.
 _IGNORED = (".git", ".gitattributes", ".github", ".gitignore")
 _CHUNK = 2**20
+_ITS_OWN = ""  # name of a file in its digest, since it may be called anything
 
 
 def _never() -> bool:
@@ -45,9 +46,10 @@ class FileDigests:
 
 
 def of_file(path: Path, beside: Iterable[Path] = (), stopped: Callable[[], bool] = _never) -> FileDigests:
-    """Of a file, and of others that hold its weights: then of the names, sizes and contents of all, as of a folder.
+    """Of a file, and of others that hold its weights: then of the sizes and contents of all, and the others' names.
 
-    Without the sizes, one file could have the digest of several: their bytes and names behind one another.
+    What the file itself is called makes no difference. Without the sizes, one file could have the digest of several:
+    their bytes and names behind one another.
 
     Args:
         path: The file.
@@ -61,7 +63,9 @@ def of_file(path: Path, beside: Iterable[Path] = (), stopped: Callable[[], bool]
     if not others:
         sha256 = _sha256(path, stopped).hexdigest()
         return FileDigests(sha256, {ITSELF: sha256})
-    return _of_all({file.name: file for file in (path, *others)}, stopped)
+    found = _of_all({_ITS_OWN: path, **{other.name: other for other in others}}, stopped)
+    names = {path.name if name == _ITS_OWN else name: digest for name, digest in found.files.items()}
+    return FileDigests(found.digest, names)
 
 
 def of_folder(path: Path, stopped: Callable[[], bool] = _never) -> FileDigests:
