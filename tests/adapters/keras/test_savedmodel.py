@@ -160,7 +160,7 @@ def test_all_metrics_are_0_between_forms(form: str, forms: dict[str, Any]) -> No
     options = {"pgd": {"eps": 0.5, "step": 0.1}, "neuron-corners": {"m": 1.05, "iterations": 100}}
     suite = build_suite(victim, seeds, list(options), training_inputs=x, options=options, registry=REGISTRY)
     values = measure(suite, observe(forms[form], suite), registry=REGISTRY)
-    assert len(values) == 6
+    assert len(values) == 7
     assert all(value.value is not None and value.value < 1e-4 for value in values.values()), values
 
 
