@@ -230,12 +230,20 @@ def main(descriptor: int) -> None:
     _send(theirs, _READY)
     while True:
         task, path = tasks.get()
-        _send(theirs, pack(_done(task, path, suites, flags)))
+        _send(theirs, pack(done(task, Path(path), suites, flags)))
 
 
-def _done(task: Task, path: str, suites: "Suites", flags: Mapping[str, str] | None) -> Result:
+def done(task: Task, place: Any, suites: "Suites", flags: Mapping[str, str] | None) -> Result:
+    """Do a task on a worker that holds a few suites.
+
+    Args:
+        task: The task.
+        place: What its suite is loaded from.
+        suites: Those that the worker holds.
+        flags: What messages call settings.
+    """
     try:
-        suite = suites.of(task.suite, Path(path))
+        suite = suites.of(task.suite, place)
     except DeepJudgeError as error:
         return Result(task, "undone", str(error), error.code)
     return perform(task, suite, flags=flags)

@@ -5,9 +5,8 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from deepjudge_core.errors import DeepJudgeError
-from deepjudge_core.fleets.local import Suites
-from deepjudge_core.fleets.work import Result, Task, pack, perform, unpack
+from deepjudge_core.fleets.local import Suites, done
+from deepjudge_core.fleets.work import Task, pack, unpack
 from deepjudge_core.suites.suite import Suite, load_suite
 
 RETRIES = 2
@@ -36,10 +35,5 @@ def do(task: bytes, suite: bytes, flags: Mapping[str, str] | None = None) -> byt
         suite: The file of its suite.
         flags: What messages call settings.
     """
-    asked = unpack(task, Task)
     with _TURN:
-        try:
-            loaded = _SUITES.of(asked.suite, suite)
-        except DeepJudgeError as error:
-            return pack(Result(asked, "undone", str(error), error.code))
-        return pack(perform(asked, loaded, flags=flags))
+        return pack(done(unpack(task, Task), suite, _SUITES, flags))

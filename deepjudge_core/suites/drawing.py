@@ -52,7 +52,6 @@ def generate_drawn(
         layers=settings.layers,
         seed=settings.seed,
         force=settings.force,
-        pictures=settings.pictures,
     )
     names = [record.name for record in one.generators if record.makes != "mistakes"]  # which come from no seed
     options = {record.name: _given(record) for record in one.generators}
@@ -65,7 +64,6 @@ def generate_drawn(
         layers=one.layers or None,
         seed=challenge.seed,
         force=settings.force,
-        pictures=settings.pictures,
     )
     return _joined(one, other, challenge)
 
