@@ -17,10 +17,11 @@ from deepjudge_core.naming import flagged, option
 ROOT = Path(__file__).parents[1]
 FLAGS = flags_of(COMMANDS)
 # Settings declare flags, only the command line takes folders, a report shows the command lines that
-# make it again, codes are documented for both, and so is what makes a file.
+# make it again and a page the one that checks it, codes are documented for both, and so are what makes a file and the
+# keys of one.
 TELLING = re.compile(
     r"/cli/|settings\.py|policy\.py|models/training\.py|reproducing\.py|errors\.py|naming\.py"
-    r"|auditing/folders\.py|files/storage\.py"
+    r"|auditing/folders\.py|files/storage\.py|pages/any\.py|http/description\.py"
 )
 
 

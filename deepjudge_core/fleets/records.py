@@ -139,7 +139,7 @@ def check_parquet() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError:
-        raise MissingExtraError("--parquet", "pyarrow", "parquet") from None
+        raise MissingExtraError("a table of Parquet", "pyarrow", "parquet") from None
     return pyarrow
 
 

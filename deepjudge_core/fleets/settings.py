@@ -44,9 +44,10 @@ class EngineSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, of in (("scheduler", "dask"), ("address", "ray")):
-            value = getattr(self, name)
-            flag = option(f"EngineSettings.{name}")
+        for value, flag, of in (
+            (self.scheduler, option("EngineSettings.scheduler"), "dask"),
+            (self.address, option("EngineSettings.address"), "ray"),
+        ):
             if self.engine == of and value is None:
                 raise UsageError(f"the engine {of} needs {flag}", code="missing-value")
             if self.engine != of and value is not None:

@@ -443,11 +443,15 @@ def _judge_group(
     # Layers that cannot be compared keep a model from being accused by few metrics. They keep it from being independent
     # only where they are demanded.
     independent = judgement.decision is Decision.INDEPENDENT
-    unlike = [m for m in measurements.values() if m.incomparable and (independent or m.metric.of_weights)]
-    unseen = [m for m in unlike if not m.metric.of_weights]
+    unlike = [name for name, m in measurements.items() if m.incomparable and (independent or m.metric.of_weights)]
+    unseen = [measurements[name] for name in unlike if not measurements[name].metric.of_weights]
     if unseen and demanded:
         return replace(unclear, reason=unseen[0].reason), settled
-    asked = len(settled) - len(unlike)
+    # What the suite could ask of nobody hides nothing about a suspect, but neither does the rest accuse by itself.
+    unasked = [
+        name for name, m in measurements.items() if independent and not m.allowed and not len(calibration.values(name))
+    ]
+    asked = len(settled) - len({*unlike, *unasked})
     if 2 * cast < asked and judgement.decision is not Decision.INCONCLUSIVE:
         groups = {m.metric.group for m in measurements.values()}
         which = f"{groups.pop()} metrics" if len(groups) == 1 else "metrics"

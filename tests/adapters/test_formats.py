@@ -263,7 +263,10 @@ def distances(suite: Suite, victim: Observation, suspect: Observation, registry:
 
 def near(name: str, victim: str, suspect: str, values: Mapping[str, float | None]) -> bool:
     if name in FORMS[suspect].unseen:
-        return {metric for metric, value in values.items() if value is None} == {"nod", "nad", "lod", "lad", "recovery"}
+        # Neurons are recovered from the layers that can be seen, if there are any.
+        return {metric for metric, value in values.items() if value is None} - {"recovery"} == METRICS - {
+            *("robd", "jsd", "recovery")
+        }
     bounds = FORMS[victim].bound, FORMS[suspect].bound
     close = None in bounds or all(value is not None and value < max(bounds) for value in values.values())
     return close and values.keys() == METRICS

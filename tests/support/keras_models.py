@@ -10,6 +10,8 @@ from typing import Any
 import deepjudge_keras
 import keras as untyped
 import numpy as np
+import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 from deepjudge_core.models.model import Model
@@ -19,6 +21,15 @@ keras: Any = untyped
 (ADAPTER,) = deepjudge_keras.deepjudge_adapters()
 
 open_keras: Callable[..., Any] = ADAPTER.open
+
+
+def need_channels_first() -> None:
+    """Skip a test whose convolutions have channels first where TensorFlow cannot compute them."""
+    try:
+        tf.function(tf.nn.conv2d)(tf.zeros((1, 1, 4, 4)), tf.zeros((3, 3, 1, 1)), 1, "SAME", "NCHW")
+    except tf.errors.UnimplementedError:
+        pytest.skip("TensorFlow convolves channels first only on processors for which it takes oneDNN")
+
 
 Built = tuple[Any, list[Any]]  # a model, and Keras's tensors that its taps must equal
 

@@ -149,7 +149,8 @@ def test_every_form_answers_as_the_live_model(form: str, forms: dict[str, Any]) 
 
 @pytest.mark.parametrize("form", ["exported", "plain"])
 def test_the_contract_holds(form: str, forms: dict[str, Any]) -> None:
-    check_model(forms[form], live.inputs_of(forms[form], rows=8))
+    # Without oneDNN TensorFlow sums the gradient of one row in another order than that of eight.
+    check_model(forms[form], live.inputs_of(forms[form], rows=8), tolerance=1e-3)
 
 
 @pytest.mark.parametrize("form", ["exported", "plain"])
@@ -236,6 +237,7 @@ def test_a_last_step_and_a_dense_model(tmp_path: Path) -> None:
 
 
 def test_channels_may_come_first(tmp_path: Path) -> None:
+    live.need_channels_first()
     x = keras.Input((3, 8, 8))
     a = layers.Conv2D(4, 3, activation="relu", data_format="channels_first")(x)
     y = layers.Dense(5, activation="softmax")(layers.Flatten()(a))
@@ -248,6 +250,7 @@ def test_channels_may_come_first(tmp_path: Path) -> None:
 
 
 def test_signals_with_channels_first(tmp_path: Path) -> None:
+    live.need_channels_first()
     kernel = weights(3, 2, 4)
 
     def function(x: Any) -> Any:  # (n, channels, time)

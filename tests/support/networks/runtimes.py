@@ -59,7 +59,10 @@ def _of_path(path: Path, name: str, seed: int, x: np.ndarray) -> list[Any]:
 def _onnx(path: Path, x: np.ndarray) -> list[Any]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Each thread of a DynamicQuantizeLSTM takes the range of its own rows.
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     [given] = session.get_inputs()
     dtype = np.float16 if given.type == "tensor(float16)" else np.float32
     return [_without_map(value) for value in session.run(None, {given.name: x.astype(dtype)})]
