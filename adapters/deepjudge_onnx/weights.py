@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deepjudge_onnx.runtime import onnxruntime
 
 _FOLDER = "session.model_external_initializers_file_folder_path"
+_SPINNING = "session.intra_op.allow_spinning"
 _LOCATION, _OFFSET, _LENGTH = "location", "offset", "length"
 
 
@@ -79,8 +80,12 @@ class Weights:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised; nothing is printed
+        # Threads that spin while they wait take processors from other models' processes.
+        options.add_session_config_entry(_SPINNING, "0")
         if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # of which it takes no notice itself
             options.intra_op_num_threads = int(threads)
+        elif not self:  # what several threads have to tell one another takes a small model longer than it saves
+            options.intra_op_num_threads = 1
         if self:
             options.add_session_config_entry(_FOLDER, str(self.folder))
         providers = list(providers)

@@ -67,8 +67,8 @@ class TensorModel(BatchedModel):
         if Access.GRADIENTS not in self.access:
             raise ModelError(f"{self.name}: expected real-valued inputs for gradients, found {self.input.dtype}")
         with self.differentiable():
-            leaf = self.tensor(x).requires_grad_()
-            # A copy, for models that begin with an operation in place.
+            leaf = torch.as_tensor(x, dtype=self.dtype, device=self.device).requires_grad_()
+            # A copy, for models that begin with an operation in place, and arrays that are somebody else's.
             (scores,) = self.run(leaf.clone(), [layer])
             if not scores.requires_grad:
                 raise ModelError(f"{self.name}: expected a gradient of {layer!r} at the input, found none")

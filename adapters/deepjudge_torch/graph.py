@@ -42,6 +42,7 @@ from deepjudge_torch.aten import (
     quantised,
 )
 from deepjudge_torch.base import neurons
+from deepjudge_torch.memory import shares_memory
 from deepjudge_torch.values import Values
 
 _LAYERS = {Role.ACTIVATION, Role.PROJECTION, Role.RECURRENT}
@@ -153,6 +154,8 @@ def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Seq
         if node.op == "placeholder" and node.name != network.input:
             continue
         copies[node] = part.node_copy(node, copies.__getitem__)
+        if node.target is torch.ops.aten.view.default:  # which some layouts refuse
+            copies[node].target = torch.ops.aten.reshape.default
         if node.name == network.input:
             rows = part.call_function(torch.ops.aten.sym_size.int, (copies[node], 0))
         if node.name in names:
@@ -206,21 +209,14 @@ def overwrites_parts(graph: fx.Graph) -> bool:
     """
     places = {node: place for place, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        part = node.args[0] if _shares(node, written=True) else None
+        part = node.args[0] if shares_memory(node, written=True) else None
         whole = part
-        while isinstance(whole, fx.Node) and _shares(whole, written=False):
+        while isinstance(whole, fx.Node) and shares_memory(whole, written=False):
             whole = whole.args[0]
         later = whole.users if isinstance(whole, fx.Node) and whole is not part else ()
         if any(places[user] > places[node] for user in later):
             return True
     return False
-
-
-def _shares(node: fx.Node, *, written: bool) -> bool:
-    # Whether an operation gives the memory of its first argument: changed in place, or else a part or a view of it.
-    schema = getattr(node.target, "_schema", None)
-    alias = schema.arguments[0].alias_info if schema is not None and schema.arguments and node.args else None
-    return alias is not None and alias.is_write is written
 
 
 def hidden_layers(graph: fx.Graph, state: Mapping[str, Any]) -> str:

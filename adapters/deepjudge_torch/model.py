@@ -22,6 +22,7 @@ from deepjudge_core.types import Array
 from deepjudge_torch.archive import for_this_machine, hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, parameters_of, quiet
 from deepjudge_torch.graph import Network, extract, hidden_layers, inline_blocks, overwrites_parts, read, sizes
+from deepjudge_torch.memory import channels_last, is_of_any_layout
 from deepjudge_torch.outputs import names_of
 
 
@@ -94,6 +95,8 @@ class TorchModel(TensorModel):
         self.state = {name: _detach(operator.attrgetter(name)(module)) for name in weights}
         if shared:
             self.state = copy.deepcopy(self.state)
+        if is_of_any_layout(self.graph):
+            self.state = {name: _arranged(value) for name, value in self.state.items()}
         self.program = program
         self._names = names_of(program.call_spec.out_spec) if names is None else names
         self._read(name, digest or self._digest(), batch_size, output)
@@ -232,6 +235,12 @@ def load_program(path: Path, name: str) -> ExportedProgram:
             f"{name}: expected {expected}, found one that torch {torch.__version__} cannot load: {line(error)}"
         ) from error
     raise ModelError(f"{name}: expected {expected} with tensors and torch's own operations, found {code}")
+
+
+def _arranged(value: Any) -> Any:
+    # Outside of inference mode, in which tensors are made that have no gradients.
+    with torch.inference_mode(False):
+        return channels_last(value) if isinstance(value, torch.Tensor) else value
 
 
 def _detach(value: Any) -> Any:

@@ -19,6 +19,7 @@ from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_torch.base import ROWS, are_probabilities, example_for, line, samples
+from deepjudge_torch.memory import channels_last
 from deepjudge_torch.model import TorchModel, export_module
 from deepjudge_torch.opening import open_source
 from deepjudge_torch.state_dict import make_module
@@ -203,7 +204,7 @@ class TorchArchitecture:
         for name in self.weights.uses:
             like = self.base.state[name]
             tensor = torch.tensor(np.asarray(weights[name]), dtype=like.dtype, device=like.device)
-            tensors[name] = tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+            tensors[name] = channels_last(tensor)
         return tensors
 
 

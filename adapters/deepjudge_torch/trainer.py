@@ -12,6 +12,7 @@ from deepjudge_core.models.network import Losses, ScoresCotangent
 from deepjudge_core.types import Array
 from deepjudge_torch.base import as_logits, line
 from deepjudge_torch.graph import extract
+from deepjudge_torch.memory import channels_last
 from deepjudge_torch.model import TorchModel
 from deepjudge_torch.weights import draws, training_graph
 
@@ -131,8 +132,7 @@ class TorchTrainer:
         return {name: np.array(weight.detach().cpu().numpy(), order="C") for name, weight in self._weights.items()}
 
     def _tensor(self, x: Array) -> torch.Tensor:
-        tensor = self._model.tensor(x)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        return channels_last(self._model.tensor(x))
 
     def _add(self, gradients: Mapping[str, Array]) -> None:
         # To those of the trained weights, before anything is done with them.

@@ -57,7 +57,10 @@ def _ascend(task: Task, eps: float, *, step: float | None, steps: int, project: 
     loss = cross_entropy_direction(seeds.labels)
     with progress.task("pgd", steps) as advance:
         for _ in range(steps):
-            x += move * np.sign(task.victim.gradient(x, loss))
+            gradient = task.victim.gradient(x, loss)
+            np.sign(gradient, out=gradient)
+            gradient *= move
+            x += gradient
             np.clip(x, low, high, out=x)
             advance(1)
     return x
