@@ -25,6 +25,11 @@ class DeepJudgeError(Exception):
         if code is not None:
             self.code = code
 
+    @property
+    def each(self) -> Sequence[str]:
+        """A line, with its code behind it, for each thing that is wrong."""
+        return [with_code(str(self), self)]
+
 
 class UsageError(DeepJudgeError):
     """The call itself is wrong: an unknown name, option or key, or a combination that cannot be."""
@@ -43,6 +48,11 @@ class RefusedError(UsageError):
         """Gather errors; the code is that of the first one."""
         self.errors = tuple(errors)
         super().__init__("; ".join(map(str, errors)), code=errors[0].code)
+
+    @property
+    def each(self) -> Sequence[str]:
+        """See :class:`DeepJudgeError`."""
+        return [line for error in self.errors for line in error.each]
 
 
 class WrongTypeError(UsageError, TypeError):

@@ -50,8 +50,9 @@ def command(typed: str, python: str) -> str:
 
 
 def current_flags() -> Mapping[str, str] | None:
-    """What :func:`flagged` set; None in Python."""
-    return _flags.get()
+    """What :func:`flagged` set, to be sent to another process; None in Python."""
+    flags = _flags.get()
+    return None if flags is None else dict(flags)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from deepjudge_core import load_registry
 from deepjudge_core.cli.auditfile.example import toml
 from deepjudge_core.cli.auditfile.keys import Key, Table, document
 from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.commands import COMMANDS
 from deepjudge_core.cli.commands.audit import AuditCommand
-from deepjudge_core.cli.main import COMMANDS
 from deepjudge_core.cli.parser import default, explained, grouped, option
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.components.options import options_of

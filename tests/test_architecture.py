@@ -8,7 +8,7 @@ import pytest
 from places import ROOT
 
 import deepjudge_core
-from deepjudge_core.cli.main import COMMANDS
+from deepjudge_core.cli.commands import COMMANDS
 from deepjudge_core.components import hooks as hookspecs
 
 FRAMEWORKS = (
@@ -49,6 +49,14 @@ def test_no_framework_is_imported(code: str) -> None:
     assert found.stdout.splitlines()[-1] == "imported []"
 
 
+def test_help_on_all_commands_imports_none_of_them() -> None:
+    code = "from deepjudge_core.cli.main import main; main(['--help']); import sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert "deepjudge_core.cli.commands" in loaded
+    assert not {name for name in loaded if name.startswith("deepjudge_core.cli.commands.")} | loaded & {"numpy", "rich"}
+
+
 def test_the_hooks_are_the_six() -> None:
     kinds = ("adapters", "generators", "metrics", "rules", "attacks", "schemes")
     assert set(HOOKS) == {f"deepjudge_{kind}" for kind in kinds}
@@ -76,5 +84,5 @@ def test_everything_public_is_described() -> None:
 
 def test_every_option_of_the_command_line_is_described() -> None:
     for command in COMMANDS:
-        assert command.summary()
+        assert COMMANDS.summaries[command.called()] == command.summary()
         assert all(setting.declared.help for setting in command.settings()), command

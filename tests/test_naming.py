@@ -10,7 +10,8 @@ import pytest
 
 from deepjudge_core import load_inputs
 from deepjudge_core.cli.command import flags_of
-from deepjudge_core.cli.main import COMMANDS, main
+from deepjudge_core.cli.commands import COMMANDS
+from deepjudge_core.cli.main import main
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.naming import flagged, option
 

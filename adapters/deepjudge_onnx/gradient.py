@@ -34,7 +34,8 @@ class Differentiable:
             raise self._without(error) from error
         for weight in self._module.buffers():
             if weight.ndim == 4:  # on CPUs, convolutions run back 1.5 times faster this way
-                weight.data = weight.to(memory_format=torch.channels_last)  # `contiguous` would leave those of one channel
+                # Not by `contiguous`, which leaves those of one channel as they are.
+                weight.data = weight.to(memory_format=torch.channels_last)
 
     def forward(self, x: Array) -> Array:
         """Run it as it is."""

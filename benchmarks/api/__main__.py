@@ -1,6 +1,6 @@
 """The authors' LeNet-5 behind MLServer: what an audit by labels, by three rounded scores and by probabilities tells.
 
-Run it as ``python benchmarks/api --data FOLDER --server PYTHON``: FOLDER as for ``speed.py``, and the Python of an
+Run it as ``python benchmarks/api --data FOLDER --server PYTHON``: FOLDER as for ``speed``, and the Python of an
 environment of its own with mlserver and onnxruntime.
 """
 

@@ -30,7 +30,9 @@ PARTS = {
     "corners": corners.corners,
     "judge": judging.judge,
     "commands": commands.commands,
-    "fleets": fleets.fleets,
+    "fleet-onnx": fleets.onnx,
+    "fleet-pt2": fleets.pt2,
+    "fleet-keras": fleets.keras,
 }
 
 

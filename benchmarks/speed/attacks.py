@@ -29,9 +29,7 @@ def pgd(data: Data) -> Iterator[Row]:
     of_torch = open_model(module, input_shape=(1, 28, 28))
     runs: dict[str, Callable[[], object]] = {
         "deepjudge": partial(_ours, "pgd", of_torch, _first(x), y, eps=EPS, step=STEP, steps=STEPS),
-        "deepjudge on ONNX": partial(
-            _ours, "pgd", open_model(data.onnx(LENET)), x, y, eps=EPS, step=STEP, steps=STEPS
-        ),
+        "deepjudge on ONNX": partial(_ours, "pgd", open_model(data.onnx(LENET)), x, y, eps=EPS, step=STEP, steps=STEPS),
     }
     inputs, batches = networks.tensor(x), dict[str, int]()
 

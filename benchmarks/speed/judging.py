@@ -15,7 +15,7 @@ from timing import best, race
 from deepjudge_core import build_suite, load_registry, measure, observe, open_model, select_seeds
 from deepjudge_core.suites.suite import Suite
 
-SEEDS, ROUNDS = 200, 15
+SEEDS, ROUNDS = {LENET: 1000, RESNET: 200}, 9
 METRICS = ("robd", "jsd", "nod", "nad", "lod", "lad")
 NAMES = {LENET: "LeNet", RESNET: "ResNet-20"}
 CORNERS = {"iterations": 50, "tries": 3}
@@ -32,7 +32,7 @@ def judge(data: Data) -> Iterator[Row]:
         def ours(suspect: Any, suite: Suite = suite) -> None:
             measure(suite, observe(suspect, suite), METRICS, registry=registry)
 
-        rows = best(partial(_passes, session, inputs), [16, 32, *peers.BATCHES[:4]])
+        rows = best(partial(_passes, session, inputs), [32, 64, *peers.BATCHES[:3]])
         found = race(
             {
                 "deepjudge": partial(ours, suspect),
@@ -58,7 +58,7 @@ def _suite(data: Data, name: str) -> Suite:
     else:  # no pictures are needed for what it takes to run it
         x = np.random.default_rng(0).random((400, *victim.input.shape), dtype=np.float32)
         y = victim.predict(x).argmax(axis=1)
-    seeds = select_seeds(victim, x[:2000], y[:2000], n=SEEDS)
+    seeds = select_seeds(victim, x[:2000], y[:2000], n=SEEDS[name])
     return build_suite(
         victim,
         seeds,

@@ -9,7 +9,7 @@ import torch
 from networks import channels_last
 from torch import nn
 
-BATCHES = (64, 128, 256, 512, 1000)
+BATCHES = (128, 256, 512, 1000)
 
 Attack = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Inputs within 0..1 and labels to cases."""

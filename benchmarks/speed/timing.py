@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-ROUNDS = 7
+ROUNDS = 5
 
 Setting = TypeVar("Setting")
 

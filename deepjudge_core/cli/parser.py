@@ -1,137 +1,29 @@
-"""The command line, made of the commands' settings with click: parsing, help, hints and completion."""
+"""The command line of one command, made of its settings with click: parsing, help, hints and completion."""
 
 import difflib
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from deepjudge_core.cli.command import Command, flags_of
+from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.general import DEBUG, GENERAL, PROGRAM, Line, debug_option, format_statuses
 from deepjudge_core.cli.kinds import Items, Kind, Maybe, Truth, kind_of_setting
-from deepjudge_core.cli.status import INTERRUPTED, STATUSES
 from deepjudge_core.components.registry import load_registry
 from deepjudge_core.errors import DeepJudgeError, UsageError
-from deepjudge_core.naming import flagged
 from deepjudge_core.settings import GROUPS, Setting, build
-from deepjudge_core.version import VERSION
 
-PROGRAM = "deepjudge"
-_GENERAL = (
-    ("--debug", "show where an error comes from; works before and after the command"),
-    ("-h, --help", "show this help"),
-)
-_DEBUG, _REMARKS, _WORDS = "debug", "remarks", "words"
-_COMPLETION = """completion:
-  bash  eval "$(_DEEPJUDGE_COMPLETE=bash_source deepjudge)"
-  zsh   eval "$(_DEEPJUDGE_COMPLETE=zsh_source deepjudge)"
-  fish  _DEEPJUDGE_COMPLETE=fish_source deepjudge | source
-"""
+_REMARKS, _WORDS = "remarks", "words"
 
 
-@dataclass(frozen=True)
-class Line:
-    """A command line that was understood.
-
-    Attributes:
-        command: What it asks for; None where it was for a help text, which is written already.
-        debug: Whether errors are to be shown with where they come from.
-        remarks: What may be a mistake in it: a line for each.
-    """
-
-    command: Command | None
-    debug: bool = False
-    remarks: tuple[str, ...] = ()
-
-
-def parse(words: Sequence[str], commands: Sequence[type[Command]]) -> Line:
-    """What was typed; a help text, the version or a completion is written at once.
-
-    Raises:
-        UsageError: For what cannot be understood.
-    """
-    group = program(commands)
-    try:
-        with flagged(flags_of(commands)):
-            line = group.main(list(words), PROGRAM, complete_var="_DEEPJUDGE_COMPLETE", standalone_mode=False)
-    except click.ClickException as error:
-        raise _of_click(error) from None
-    return line if isinstance(line, Line) else Line(None)
-
-
-def program(commands: Sequence[type[Command]]) -> click.Group:
-    """The parser of all commands."""
-    return _Program(
-        PROGRAM,
-        commands={owner.called(): _Command(owner) for owner in commands},
-        params=[
-            click.Option(
-                ["--version"],
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_version,
-                help="Show the version.",
-            ),
-            _debug_option(),
-        ],
-        help="Tell whether a suspect deep-learning model is a copy of yours.",
-        no_args_is_help=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        callback=lambda **_: None,
-    )
-
-
-def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value and not context.resilient_parsing:
-        click.echo(f"{PROGRAM} {VERSION}")
-        context.exit()
-
-
-def _debug_option() -> click.Option:
-    return click.Option(
-        [f"--{_DEBUG}"], is_flag=True, help="Show where an error comes from.", expose_value=False, callback=_debug
-    )
-
-
-def _debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    # Before and behind the command alike.
-    if value:
-        context.find_root().meta[_DEBUG] = True
-
-
-class _Program(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of work."""
-        return list(self.commands)
-
-    def _completed(self, missing: Sequence[Setting]) -> str:
-        # What was typed, with what it lacks.
-        context = click.get_current_context(silent=True)
-        if context is None:
-            return ""
-        words = [_shown(one) if one.declared.positional else option(one)[0] for one in missing]
-        return f"; type: {shlex.join([PROGRAM, *context.meta[_WORDS]])} {' '.join(words)}"
-
-    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """What may be typed."""
-        formatter.write_usage(PROGRAM, "[--help] [--version] [--debug] COMMAND ...", prefix="usage: ")
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands, and the options of all."""
-        with formatter.section("commands"):
-            formatter.write_dl([(name, _lower(command.help or "")) for name, command in self.commands.items()])
-        with formatter.section("options"):
-            formatter.write_dl([("--version", "show the version"), *_GENERAL])
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """What the exit status says, and how a shell completes commands."""
-        _format_statuses(formatter, STATUSES)
-        formatter.write("\n" + _COMPLETION)
+def parser_of(owner: type[Command]) -> click.Command:
+    """The parser of a command."""
+    return _Command(owner)
 
 
 class _Command(click.Command):
@@ -142,7 +34,7 @@ class _Command(click.Command):
         self.own = {f"p{place}": setting for place, setting in enumerate(owner.settings())}
         super().__init__(
             owner.called(),
-            params=[*(_parameter(name, setting) for name, setting in self.own.items()), _debug_option()],
+            params=[*(_parameter(name, setting) for name, setting in self.own.items()), debug_option()],
             help=owner.summary(),
             callback=self.of_words,
         )
@@ -175,7 +67,7 @@ class _Command(click.Command):
                 )
 
     def _refuse_options_as_values(self, values: Mapping[str, Any]) -> None:
-        flags = {flag for one in self.own.values() for flag in one.declared.flags} | {f"--{_DEBUG}", "--help"}
+        flags = {flag for one in self.own.values() for flag in one.declared.flags} | {f"--{DEBUG}", "--help"}
         for name, setting in self.own.items():
             value = values.get(name)
             for word in value if isinstance(value, tuple) else [value]:
@@ -193,7 +85,7 @@ class _Command(click.Command):
                 typed[setting] = values[name] if isinstance(values[name], tuple) else [values[name]]
         command = self.owner.instead(typed) or self.make(typed)
         command = replace(command, words=context.meta[_WORDS])
-        return Line(command.checked(), context.find_root().meta.get(_DEBUG, False), context.meta.get(_REMARKS, ()))
+        return Line(command.checked(), context.find_root().meta.get(DEBUG, False), context.meta.get(_REMARKS, ()))
 
     def make(self, typed: Mapping[Setting, Sequence[str]]) -> Command:
         """The command.
@@ -244,12 +136,12 @@ class _Command(click.Command):
             with formatter.section(f"{group} options"):
                 formatter.write_dl([_row(setting, self.own.values()) for setting in settings])
         with formatter.section("general options"):
-            formatter.write_dl(_GENERAL)
+            formatter.write_dl(GENERAL)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What the exit status says."""
         if self.owner.statuses:
-            _format_statuses(formatter, self.owner.statuses)
+            format_statuses(formatter, self.owner.statuses)
 
 
 def _is_list(setting: Setting) -> bool:
@@ -313,10 +205,6 @@ def _value(setting: Setting, words: Sequence[Any]) -> Any:
 
 
 # The help.
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:].removesuffix(".")
 
 
 def usage(owner: type[Command]) -> list[str]:
@@ -398,29 +286,25 @@ def _row(setting: Setting, among: Iterable[Setting]) -> tuple[str, str]:
     return f"{', '.join(declared.flags)} {metavar(setting)}".strip(), explained(setting, among)
 
 
-def _format_statuses(formatter: click.HelpFormatter, statuses: Mapping[int, str]) -> None:
-    with formatter.section("exit status"):
-        formatter.write_dl([(str(status), text) for status, text in statuses.items() if status != INTERRUPTED])
-
-
 # What cannot be understood.
 
 
-def _of_click(error: click.ClickException) -> DeepJudgeError:
-    """The same error in our own words."""
+def in_our_words(error: click.ClickException) -> DeepJudgeError:
+    """An error of click's as one of ours."""
     context = getattr(error, "ctx", None)
     command = context.command if context else None
     where = f"{command.name}: " if isinstance(command, _Command) else ""
     if isinstance(error, click.NoSuchOption):
         return UsageError(where + _unknown(error.option_name, command), code="unknown-option")
     if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(command, click.Group):
-        near = difflib.get_close_matches(error.command_name, command.commands, n=1)
+        names = command.list_commands(error.ctx)
+        near = difflib.get_close_matches(error.command_name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        commands = ", ".join(command.commands)
-        return UsageError(f"no command {error.command_name!r}; expected one of {commands}{hint}", code="unknown-name")
+        expected = ", ".join(names)
+        return UsageError(f"no command {error.command_name!r}; expected one of {expected}{hint}", code="unknown-name")
     text = error.format_message().rstrip(".")
-    if isinstance(command, click.Group):
-        return UsageError(f"expected a command: {', '.join(command.commands)}", code="missing-value")
+    if context and isinstance(command, click.Group):
+        return UsageError(f"expected a command: {', '.join(command.list_commands(context))}", code="missing-value")
     if isinstance(error, click.BadOptionUsage) and "does not take a value" in text:
         return UsageError(f"{where}{error.option_name}: takes no value, found one", code="wrong-value")
     if isinstance(error, click.BadOptionUsage):

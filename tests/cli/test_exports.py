@@ -15,9 +15,9 @@ import toys
 from commands import HOW, MADE, WHOLE, Cli
 from refusals import refused
 
+from deepjudge_core.cli.commands import COMMANDS
 from deepjudge_core.cli.exports import EXPORTS
-from deepjudge_core.cli.main import COMMANDS
-from deepjudge_core.cli.parser import parse
+from deepjudge_core.cli.program import parse
 from deepjudge_core.errors import MissingExtraError
 from deepjudge_core.report import pdf
 from deepjudge_core.report.html import render_html

@@ -11,8 +11,8 @@ import pytest
 import toys
 from commands import HOW, MADE, Cli
 
-from deepjudge_core.cli.main import COMMANDS
-from deepjudge_core.cli.parser import parse
+from deepjudge_core.cli.commands import COMMANDS
+from deepjudge_core.cli.program import parse
 from deepjudge_core.errors import UsageError
 
 

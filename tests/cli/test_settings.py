@@ -17,9 +17,10 @@ from deepjudge_core.cli.auditfile.example import example
 from deepjudge_core.cli.auditfile.keys import document
 from deepjudge_core.cli.auditfile.reading import AuditFileError, read_plan
 from deepjudge_core.cli.auditfile.schema import schema
+from deepjudge_core.cli.commands import COMMANDS
 from deepjudge_core.cli.commands.audit import AuditCommand
-from deepjudge_core.cli.main import COMMANDS
-from deepjudge_core.cli.parser import metavar, parse
+from deepjudge_core.cli.parser import metavar
+from deepjudge_core.cli.program import parse
 from deepjudge_core.components.options import options_of
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import UsageError

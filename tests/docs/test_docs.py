@@ -23,8 +23,8 @@ from deepjudge_core import model as old
 from deepjudge_core import plugin, testing
 from deepjudge_core.cli import display
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.main import COMMANDS
-from deepjudge_core.cli.parser import parse
+from deepjudge_core.cli.commands import COMMANDS
+from deepjudge_core.cli.program import parse
 from deepjudge_core.components import attack
 from deepjudge_core.components import hooks as hookspecs
 from deepjudge_core.components import kinds as components
