@@ -35,6 +35,8 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VEC
 """Variables by which each worker computes with one thread, since there are as many workers as cores."""
 # Of errors that say something of this machine, moment or call, and nothing of the suspect.
 _UNDONE = frozenset({"cannot-read", "cannot-write", "missing-extra", "no-sandbox", "needs-sandbox", "plugin-failed"})
+# Of a suspect behind an API, where the next run may find it answering, and with what is kept of its answers goes on.
+_UNDONE_ELSEWHERE = frozenset({"cannot-answer", "over-budget", "timed-out"})
 _OTHER_INPUTS = "other-inputs"
 _T = TypeVar("_T")
 
@@ -128,14 +130,16 @@ def _performed(task: Task, suite: Suite, registry: Registry | None) -> Result:
     if suite.digest != task.suite:
         reason = f"expected the suite {task.suite[:12]}, found {suite.digest[:12]}"
         return Result(task, "undone", reason, "wrong-file")
+    registry = registry or load_registry()
+    undone = _UNDONE | (_UNDONE_ELSEWHERE if registry.adapters.is_remote(task.source) else frozenset())
     try:
-        observation = _asked(task, suite, registry or load_registry())
+        observation = _asked(task, suite, registry)
         file, isolation = pack_observation(observation), str(observation.model.isolation)
         return Result(task, "answered", digest=hashlib.sha256(file).hexdigest(), observation=file, isolation=isolation)
     except (UsageError, MissingExtraError) as error:  # of the call, and of the worker
         return _failure(task, error, "undone")
     except DeepJudgeError as error:
-        if error.code in _UNDONE or any(isinstance(cause, OSError) for cause in _causes(error)):
+        if error.code in undone or any(isinstance(cause, OSError) for cause in _causes(error)):
             return _failure(task, error, "undone")
         return _failure(task, error, "skipped" if error.code == _OTHER_INPUTS else "failed")
     except OSError as error:
