@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from deepjudge_core.components.opening import digested
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, MissingExtraError, UsageError
 from deepjudge_core.files.digests import file_key
+from deepjudge_core.files.fetching import fetch
 from deepjudge_core.naming import flagged
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
@@ -50,6 +52,7 @@ class Task:
         suspect: SHA-256, in hex, of the suspect's bytes.
         settings: Digest of how it is opened and asked; see :class:`~deepjudge_core.auditing.identity.Identity`.
         source: Where the suspect is: an absolute path.
+        address: Where it was fetched from, for a worker that does not see that path; None if it was here already.
         name: What the user calls it.
         options: Of the adapter that opens it.
         query: How it is asked.
@@ -67,6 +70,7 @@ class Task:
     query: QuerySettings = field(default_factory=QuerySettings)
     sandbox: Sandbox | None = None
     apart: tuple[str, ...] = ()
+    address: str | None = None
     version: str = VERSION
 
     @property
@@ -156,6 +160,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _asked(task: Task, suite: Suite, registry: Registry) -> Observation:
     path = Path(task.source)
+    if task.address and not path.exists():
+        with tempfile.TemporaryDirectory(prefix="deepjudge-") as here:
+            return _asked(replace(task, source=str(fetch(task.address, Path(here))), address=None), suite, registry)
     apart = frozenset(filter(None, (file_key(path.with_name(name)) for name in task.apart)))
     session = Session(registry, task.sandbox, models=apart)
     subject = ModelFile(path, task.options, query=task.query)

@@ -17,7 +17,15 @@ from deepjudge_core.cli.applying import check_base
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.audit import AuditCommand
 from deepjudge_core.cli.ending import status_of, warn_of
-from deepjudge_core.cli.fleeting import BEFORE, Preview, Tally, by_suite, calibrations_beside, calibrations_in, suite_files
+from deepjudge_core.cli.fleeting import (
+    BEFORE,
+    Preview,
+    Tally,
+    by_suite,
+    calibrations_beside,
+    calibrations_in,
+    suite_files,
+)
 from deepjudge_core.cli.many import FolderSettings, TopSettings
 from deepjudge_core.cli.sources import MODELS, begun, folder_to_write, judge_of
 from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, NO_COPY, STATUSES
