@@ -188,6 +188,7 @@ CODES: Mapping[str, str] = {
     "timed-out": "it did not open, or did not answer a batch, within --timeout",
     "out-of-memory": "it needed more than --memory",
     "too-much-written": "it wrote more than 1 GiB or 10,000 files",
+    "too-many-threads": "it started more than 256 threads, and 16 for each processor",
     "crashed": "its process crashed, or was ended by the system",
     "error": "anything else",
 }

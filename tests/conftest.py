@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zlib
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
@@ -63,6 +64,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="do as if no framework were installed: tests that need one are skipped, which takes most of the time away",
     )
+    parser.addoption(
+        "--one-in",
+        type=int,
+        default=1,
+        metavar="N",
+        help="leave out slow tests, and of each test with many cases run one in N: by their names, at least one",
+    )
+    parser.addoption("--others", action="store_true", help="run what --one-in N leaves out")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,9 +80,28 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.meta_path[sys.meta_path.index(PathFinder)] = _FinderWithoutFrameworks  # type: ignore[call-overload]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that no worker is left with it at the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take the cases that were asked for, and begin with what takes long, so that no worker ends with it."""
+    if (one_in := config.getoption("--one-in")) > 1:
+        chosen = _chosen(items, one_in)
+        others = [item for item in items if item not in chosen]
+        kept, left = (others, list(chosen)) if config.getoption("--others") else (list(chosen), others)
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
     items.sort(key=lambda item: (_place(item), item.get_closest_marker("slow") is None))
+
+
+def _chosen(items: list[pytest.Item], one_in: int) -> dict[pytest.Item, None]:
+    # By their names, so that no stride falls in with that of an adapter or a metric among the parameters.
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen: dict[pytest.Item, None] = {}
+    for cases in tests.values():
+        cases.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
+        chosen |= dict.fromkeys(cases[: -(-len(cases) // one_in)])
+    return chosen
 
 
 def _place(item: pytest.Item) -> int:

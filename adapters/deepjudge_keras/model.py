@@ -65,6 +65,8 @@ class TracedModel(BatchedModel):
             raise ModelError(f"{name}: TensorFlow cannot trace it: {cause(error)}") from error
         traced = traces[-1]
         self._functions: dict[str | tuple[str, ...] | None, Any] = {None: function}
+        self._whole: tuple[Any, Trace] | None = None  # all of it in one graph, with its taps
+        self._mixed: dict[str, tuple[Any, Any]] = {}  # by the layer that has the outputs of others
         self._derivative = Derivative()
         fixed_batch, *shape = signature.shape
         dtype = signature.dtype
@@ -96,6 +98,7 @@ class TracedModel(BatchedModel):
         """The same with other weights, run by the same functions."""
         other = copy.copy(self)
         other._weights = tuple(weights)
+        other._whole, other._mixed = None, {}
         other.name, other.digest = name, digest
         return other
 
@@ -135,6 +138,28 @@ class TracedModel(BatchedModel):
             self._functions[layer], [checked], tf.constant(x), *self._weights
         ).numpy()
         return gradient
+
+    def mixed(self, x: Array, layer: str, order: Array) -> Array | None:
+        """See :class:`BatchedModel`."""
+        if layer not in self._mixed:
+            self._mixed[layer] = self._from(layer)
+        tensor, scores = self._mixed[layer]
+        outputs: Array = scores(tf.constant(x), tf.gather(tensor(tf.constant(x)), order)).numpy()
+        return outputs
+
+    def _from(self, layer: str) -> tuple[Any, Any]:
+        # What gives a tap's tensor, and what gives the scores of it.
+        if self._whole is None:
+            traces: list[Trace] = []
+
+            def run(x: Any) -> Any:
+                traces.append(self._trace(x, *self._weights))
+                return traces[-1].neurons(self.logits)
+
+            self._whole = tf.compat.v1.wrap_function(run, [self._signature]), traces[-1]
+        whole, traced = self._whole
+        x, tensor = whole.inputs[0], traced.taps[layer].tensor
+        return whole.prune(x, tensor), whole.prune([x, tensor], whole.outputs[0])
 
     def _neurons(self, layers: Sequence[str]) -> Callable[..., Any]:
         def run(x: Any, *weights: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 from deepjudge_core.errors import ModelError
 from deepjudge_onnx.files import is_beside
 from deepjudge_onnx.graph import bodies, tensors
+from deepjudge_onnx.weights import size_of
 
 # Of the operations that ONNX Runtime brings; those of others are libraries, which are code.
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
@@ -113,8 +114,10 @@ def _number(value: int) -> str:
 
 
 def _lacks(tensor: TensorProto) -> bool:
-    places = prod(tensor.dims)
-    return any(size < 0 for size in tensor.dims) or places > _PER_BYTE * tensor.ByteSize()
+    places, size = prod(tensor.dims), size_of(tensor)
+    if any(axis < 0 for axis in tensor.dims) or places > _PER_BYTE * tensor.ByteSize():
+        return True
+    return tensor.HasField("raw_data") and size is not None and len(tensor.raw_data) != size
 
 
 def _all(body: GraphProto | FunctionProto) -> Iterator[NodeProto]:

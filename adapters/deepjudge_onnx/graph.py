@@ -14,6 +14,10 @@ SIZES = {"Shape", "Size"}
 """What their outputs are does not depend on the values of their input."""
 
 
+ORDER = "deepjudge/order"
+"""Name of the input that says in which order places are taken."""
+
+
 def infer_shapes(model: ModelProto) -> dict[str, tuple[int | None, ...]]:
     """Shapes of all tensors, as far as they are known without running the model."""
     return {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in infer_values(model)}
@@ -76,6 +80,30 @@ def cut(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     # Without the shapes, ONNX Runtime crashes over some models of float16.
     graph.value_info.extend(v for v in model.graph.value_info if v.name in needed.difference(outputs))
     return part
+
+
+def reordered(model: ModelProto, name: str, axis: int) -> ModelProto:
+    """A model that takes the places of one of its tensors in the order of a further input, :data:`ORDER`.
+
+    Args:
+        model: Is changed.
+        name: Of the tensor.
+        axis: Of the places.
+    """
+    graph, nodes = model.graph, list[NodeProto]()
+    for node in graph.node:
+        nodes.append(node)
+        if name in node.output:
+            own = f"{name}/{ORDER}"
+            outputs = [own if output == name else output for output in node.output]
+            del node.output[:]
+            node.output.extend(outputs)
+            nodes.append(onnx.helper.make_node("Gather", [own, ORDER], [name], axis=axis))
+    copied = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copied)
+    graph.input.append(onnx.helper.make_tensor_value_info(ORDER, TensorProto.INT64, [None]))
+    return model
 
 
 def reads(node: NodeProto) -> set[str]:

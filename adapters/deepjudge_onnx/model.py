@@ -16,13 +16,13 @@ from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.outputs import Choice, Output, Outputs
-from deepjudge_core.models.places import find_places, reduce
+from deepjudge_core.models.places import find_places, reduce, spread
 from deepjudge_core.models.taps import Place, Tap, find_taps, input_layout
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check
-from deepjudge_onnx.graph import cut, dependents, external_files, infer_shapes, is_half, quantised
+from deepjudge_onnx.graph import ORDER, cut, dependents, external_files, infer_shapes, is_half, quantised, reordered
 from deepjudge_onnx.inputs import Shape, find_input, other_lengths, sample, shapes_to_try, with_constants
 from deepjudge_onnx.loading import load
 from deepjudge_onnx.operations import LAYERS, operations
@@ -206,6 +206,17 @@ class OnnxModel(BatchedModel):
             self._differentiable[layer] = self._convert(layer, x)
         return self._differentiable[layer].backward(x, cotangent)
 
+    def mixed(self, x: Array, layer: str, order: Array) -> Array | None:
+        """See :class:`BatchedModel`."""
+        key, place = ("", layer, self.logits), self._places[layer]
+        if key not in self._sessions:
+            if self._weights:
+                self._sessions.clear()
+            self._sessions[key] = self._open_session(reordered(cut(self._model, [self.logits]), layer, place.rows))
+        given = {self._source: x, ORDER: spread(order, self._times[layer])}
+        (scores,) = self._run_session(self._sessions[key], [self.logits], given)
+        return np.asarray(reduce(scores, self._places[self.logits], len(x)))
+
     def by_output(self, place: int) -> "OnnxModel":
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         if self._whole is None:
@@ -302,20 +313,29 @@ class OnnxModel(BatchedModel):
         rows, names = [len(x) for x in self._samples], [tap.name for tap in taps]
         of_samples = [list(map(np.shape, self._run(names, x))) for x in self._samples]
         shapes = list(zip(*of_samples, strict=True))
+        places = find_places(taps, shapes, self._shapes_for, rows, self.name)
+        # Of an axis that holds, for each row, another one too.
+        first = dict(zip(names, of_samples[0], strict=True))
+        self._times = {tap: first[tap][place.rows] // rows[0] for tap, place in places.items()}
         of_all = sum(map(math.prod, (of_tap[0] for of_tap in shapes)))
         self._most_rows = max(1, _BATCH_NEURONS * rows[0] // max(1, of_all))
-        return find_places(taps, shapes, self._shapes_for, rows, self.name)
+        return places
 
     def _shapes_for(self, name: str) -> list[tuple[int, ...]]:
         return [np.shape(self._run([name], x)[0]) for x in self._samples]
 
     def _run(self, names: Sequence[str], x: Array) -> list[Array]:
-        session = self._session(names)
+        return self._run_session(self._session(names), names, {self._source: x})
+
+    def _run_session(
+        self, session: onnxruntime.InferenceSession, names: Sequence[str], given: Mapping[str, Array]
+    ) -> list[Array]:
+        taken = {value.name for value in session.get_inputs()}  # what is made of weights alone takes none
         try:
-            feeds = {self._source: x} if session.get_inputs() else {}  # what is made of weights alone takes none
-            tensors: list[Array] = session.run(list(names), feeds)
+            tensors: list[Array] = session.run(list(names), {name: given[name] for name in taken})
         except Exception as error:  # ONNX Runtime's have no base of their own
-            raise ModelError(f"{self.name}: ONNX Runtime cannot run it on {x.shape}: {_line(error)}") from error
+            shape = given[self._source].shape
+            raise ModelError(f"{self.name}: ONNX Runtime cannot run it on {shape}: {_line(error)}") from error
         return tensors
 
     def _session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
@@ -325,14 +345,14 @@ class OnnxModel(BatchedModel):
         if key not in self._sessions:
             if self._weights:
                 self._sessions.clear()
-            self._sessions[key] = self._open_session(key)
+            self._sessions[key] = self._open_session(cut(self._model, key))
         return self._sessions[key]
 
-    def _open_session(self, names: tuple[str, ...]) -> onnxruntime.InferenceSession:
+    def _open_session(self, part: ModelProto) -> onnxruntime.InferenceSession:
         there = onnxruntime.get_available_providers()
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
         try:
-            session = self._weights.session(cut(self._model, names), providers)
+            session = self._weights.session(part, providers)
             self.device = ", ".join(session.get_providers())
             return session
         except Exception as error:

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-from deepjudge_core.errors import ModelError
+from deepjudge_core.errors import ModelError, first_line
 from deepjudge_core.types import Array
 
 if TYPE_CHECKING:
@@ -106,7 +106,10 @@ class Weights:
             whole.CopyFrom(tensor)
             embed(whole, self.folder)
             tensor = whole
-        return np.asarray(numpy_helper.to_array(tensor))
+        try:
+            return np.asarray(numpy_helper.to_array(tensor))
+        except (TypeError, ValueError) as error:  # of numbers that are not as many as its shape says
+            raise ModelError(f"expected the numbers of {tensor.name[:60]!r}, found {first_line(error)}") from error
 
     def embedded(self, part: ModelProto) -> ModelProto:
         """A part of the model with its weights in it.

@@ -13,6 +13,7 @@ from torch import nn
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.models.places import spread
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 
@@ -76,6 +77,16 @@ class TensorModel(BatchedModel):
             (gradient,) = torch.autograd.grad(scores, leaf, cotangents.to(scores.device))
         return np.asarray(gradient.float().cpu().numpy())
 
+    def run_mixed(self, x: torch.Tensor, layer: str, order: Array) -> torch.Tensor | None:
+        """Those at the last tap, where rows have other rows' numbers at a tap; see :class:`BatchedModel`."""
+        return None
+
+    def mixed(self, x: Array, layer: str, order: Array) -> Array | None:
+        """See :class:`BatchedModel`."""
+        with torch.inference_mode():
+            scores = self.run_mixed(self.tensor(x), layer, order)
+        return None if scores is None else np.asarray(scores.cpu().numpy())
+
     @contextlib.contextmanager
     def differentiable(self) -> Iterator[None]:
         """Have torch note what it needs for gradients."""
@@ -99,6 +110,12 @@ def neurons(tensor: torch.Tensor, rows: int, batch: int, channel: int, unflatten
         tensor = tensor.reshape(rows, *unflattened)
     moved = tensor.movedim((batch, channel), (0, -1)).reshape(rows, -1, tensor.shape[channel])
     return moved.mean(1, dtype=torch.promote_types(tensor.dtype, torch.float32))
+
+
+def exchanged(tensor: torch.Tensor, axis: int, order: Array) -> torch.Tensor:
+    """A tensor whose rows, along an axis, have the numbers of other rows: ``(rows,)`` whose."""
+    places = spread(order, tensor.shape[axis] // len(order))
+    return tensor.index_select(axis, torch.from_numpy(places).to(tensor.device))
 
 
 def are_probabilities(scores: torch.Tensor) -> bool:

@@ -41,7 +41,7 @@ from deepjudge_torch.aten import (
     operation,
     quantised,
 )
-from deepjudge_torch.base import neurons
+from deepjudge_torch.base import exchanged, neurons
 from deepjudge_torch.memory import shares_memory
 from deepjudge_torch.values import Values
 
@@ -138,7 +138,9 @@ def read(graph: fx.Graph, state: Mapping[str, Any], names: Sequence[str] = (), c
     )
 
 
-def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Sequence[str]) -> fx.GraphModule:
+def extract(
+    state: dict[str, Any], graph: fx.Graph, network: Network, names: Sequence[str], mixed: str | None = None
+) -> fx.GraphModule:
     """Make the graph that computes the ``(rows, neurons)`` outputs at some places, and no more than that.
 
     Each is read where it is computed: an operation in place further on may overwrite it.
@@ -146,6 +148,7 @@ def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Seq
     Args:
         state: Weights by the names that the graph has for them; they are shared, not copied.
         names: Of the places, in the order of the outputs.
+        mixed: The tap, if any, whose rows have there what other rows have: the graph takes their order, too.
     """
     part = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -157,7 +160,10 @@ def extract(state: dict[str, Any], graph: fx.Graph, network: Network, names: Seq
         if node.target is torch.ops.aten.view.default:  # which some layouts refuse
             copies[node].target = torch.ops.aten.reshape.default
         if node.name == network.input:
+            order = part.placeholder("order") if mixed is not None else None
             rows = part.call_function(torch.ops.aten.sym_size.int, (copies[node], 0))
+        if mixed is not None and node.name == mixed:
+            copies[node] = part.call_function(exchanged, (copies[node], network.places[mixed].rows, order))
         if node.name in names:
             place = network.places[node.name]
             outputs[node.name] = part.call_function(
@@ -263,7 +269,8 @@ def _operations(
             role = Role.MAX_POOL if operation(origin) in MAXIMA else role
             role = Role.RESHAPE if ROLES.get(operation(origin)) is Role.RESHAPE else role
             axis = permutation.index(axis) if axis in permutation else None
-            if loses_axes_of_one(sizes(origin.args[0].meta["val"]), sizes(value)):
+            # Not its first argument: that of `stack` is a list.
+            if loses_axes_of_one(sizes(origin.all_input_nodes[0].meta["val"]), sizes(value)):
                 role, permutation = Role.RESHAPE, ()
         elif operation(origin) in ("narrow", "slice") and sizes(origin.args[0].meta["val"]) == sizes(value):
             role = Role.IDENTITY  # all places, as the rows of y[:, 0]

@@ -22,6 +22,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Outputs
 from deepjudge_core.models.taps import Place
+from deepjudge_core.types import Array
 from deepjudge_torch.aten import TAKES
 from deepjudge_torch.base import (
     ROWS,
@@ -31,6 +32,7 @@ from deepjudge_torch.base import (
     close,
     digest_of,
     example_for,
+    exchanged,
     line,
     neurons,
     parameters_of,
@@ -151,11 +153,22 @@ class HookedModel(TensorModel):
 
     def run(self, x: torch.Tensor, layers: Sequence[str] | None) -> Sequence[torch.Tensor]:
         """See :class:`TensorModel`."""
+        return self._run(x, layers, {})
+
+    def run_mixed(self, x: torch.Tensor, layer: str, order: Array) -> torch.Tensor | None:
+        """See :class:`TensorModel`."""
+        (scores,) = self._run(x, [self.logits], {layer: order})
+        return scores
+
+    def _run(
+        self, x: torch.Tensor, layers: Sequence[str] | None, orders: Mapping[str, Array]
+    ) -> Sequence[torch.Tensor]:
+        # With the rows of some taps in another order.
         rows, names = len(x), set(layers or ())
         order: list[str] = []
         outputs: dict[str, torch.Tensor] = {}
 
-        def note(call: "_Call") -> None:
+        def note(call: "_Call") -> Mapping[str, torch.Tensor]:
             order.append(call.key)
             for tap, tensor in call.outputs.items():
                 if tap in names:
@@ -164,6 +177,11 @@ class HookedModel(TensorModel):
                     # At once: an operation in place further on may overwrite it.
                     value = tensor if step is None else tensor.narrow(*step, 1)
                     outputs[tap] = neurons(value, rows, place.rows, place.channel)
+            return {
+                tap: exchanged(tensor, self._places[tap].rows, orders[tap])
+                for tap, tensor in call.outputs.items()
+                if tap in orders
+            }
 
         with _listening(self._heard, note), _Ending() as ending:
             scores = find_scores(self._module(x), rows, None if self._chosen is None else self._chosen.place)
@@ -320,11 +338,13 @@ class _Indexing(TorchFunctionMode):  # type: ignore[misc]  # torch ships no type
 
 
 @contextlib.contextmanager
-def _listening(parts: Mapping[str, nn.Module], note: Callable[[_Call], None]) -> Iterator[None]:
-    # Calls of the parts are noted as they happen.
+def _listening(
+    parts: Mapping[str, nn.Module], note: Callable[[_Call], Mapping[str, torch.Tensor] | None]
+) -> Iterator[None]:
+    # Calls of the parts are noted as they happen; what is noted may be other outputs, by their names.
     times: Counter[str] = Counter()
 
-    def hook(name: str, part: nn.Module, arguments: Any, output: Any) -> None:
+    def hook(name: str, part: nn.Module, arguments: Any, output: Any) -> Any:
         times[name] += 1
         key = name or type(part).__name__
         if times[name] > 1:
@@ -334,7 +354,10 @@ def _listening(parts: Mapping[str, nn.Module], note: Callable[[_Call], None]) ->
         if isinstance(part, nn.RNNBase):  # its states come before its sequence, as in other formats
             tensors, names = [*tensors[1:], tensors[0]], [*names[1:], key]
         inputs = _tensors(arguments)
-        note(_Call(key, part, inputs[0] if inputs else None, dict(zip(names, tensors, strict=False))))
+        outputs = dict(zip(names, tensors, strict=False))
+        others = note(_Call(key, part, inputs[0] if inputs else None, outputs)) or {}
+        changed = {id(outputs[tap]): tensor for tap, tensor in others.items()}
+        return pytree.tree_map(lambda leaf: changed.get(id(leaf), leaf), output) if changed else None
 
     handles = []
     try:

@@ -155,6 +155,11 @@ class TorchModel(TensorModel):
         outputs: Sequence[torch.Tensor] = self._part([self.network.output] if layers is None else layers)(x)
         return outputs
 
+    def run_mixed(self, x: torch.Tensor, layer: str, order: Array) -> torch.Tensor | None:
+        """See :class:`TensorModel`."""
+        (scores,) = extract(self.state, self.graph, self.network, [self.logits], layer)(x, order)
+        return torch.as_tensor(scores)
+
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         """See :class:`~deepjudge_core.models.model.BatchedModel`."""
         if self.network.integers:

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from deepjudge_core.types import Array
 
-LAYERS = {"conv1": 6, "conv2": 16, "fc1": 120, "fc2": 84, "fc3": 10}
+SHAPES = {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 784), "fc2": (84, 120), "fc3": (10, 84)}
+LAYERS = {name: shape[0] for name, shape in SHAPES.items()}
 Weights = dict[str, Array]
 Relu = Callable[["Graph", str], str]
 
@@ -43,9 +44,10 @@ class Graph:
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
 
-    def number(self, value: object, kind: type = np.float32) -> str:
-        """A constant."""
-        name = f"c{len(self._constants)}"
+    def number(self, value: object, kind: type = np.float32, *, name: str = "") -> str:
+        """A constant, by a name that may be another one's already."""
+        if not name or any(constant.name == name for constant in self._constants):
+            name = f"c{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value, kind), name))
         return name
 
@@ -60,12 +62,12 @@ class Graph:
         relu = relu or (lambda graph, at: graph.add("Relu", at))
         at = "x"
         for name in ("conv1", "conv2"):
-            given = [self.number(weights[f"{name}.{kind}"]) for kind in ("weight", "bias")]
+            given = [self.number(weights[one], name=one) for one in (f"{name}.weight", f"{name}.bias")]
             at = relu(self, self.add("Conv", at, *given, kernel_shape=[5, 5], pads=[2, 2, 2, 2]))
             at = self.add("MaxPool", at, kernel_shape=[2, 2], strides=[2, 2])
         at = self.add("Flatten", at, axis=1)
         for name in ("fc1", "fc2", "fc3"):
-            given = [self.number(weights[f"{name}.{kind}"]) for kind in ("weight", "bias")]
+            given = [self.number(weights[one], name=one) for one in (f"{name}.weight", f"{name}.bias")]
             at = self.add("Gemm", at, *given, transB=1)
             at = at if name == "fc3" else relu(self, at)
         return at
@@ -175,11 +177,41 @@ def trained(own: Weights, x: Array, y: Array, folder: Path) -> Iterator[str]:
         yield name
 
 
-def _fitted(weights: Weights, x: Array, y: Array, rate: float, masks: Mapping[str, Array]) -> Weights:
+def honest(x: Array, y: Array, count: int, folder: Path) -> list[Path]:
+    """Write networks that were trained afresh for an epoch, where they are not there yet: their files.
+
+    Args:
+        x: ``(n, 1, 28, 28)`` inputs: the first half is the victim's, the other one it has not seen.
+        y: ``(n,)`` their labels.
+        count: How many: every other one learns from the victim's half.
+        folder: Where they go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files, half = [folder / f"honest-{place + 1:03}.onnx" for place in range(count)], len(x) // 2
+    for place, file in enumerate(files):
+        if not file.exists():
+            rows = slice(half) if place % 2 == 0 else slice(half, None)
+            graph = Graph()
+            graph.save(file, graph.network(_fitted(_fresh(1000 + place), x[rows], y[rows], 1e-3, {}, seed=place)))
+    return files
+
+
+def _fresh(seed: int) -> Weights:
+    # Glorot & Bengio, AISTATS 2010, as the authors of the method have it.
+    rng = np.random.default_rng(seed)
+    weights: Weights = {}
+    for name, shape in SHAPES.items():
+        limit = np.sqrt(6 / ((shape[0] + shape[1]) * np.prod(shape[2:])))
+        weights[f"{name}.weight"] = rng.uniform(-limit, limit, shape).astype(np.float32)
+        weights[f"{name}.bias"] = np.zeros(shape[0], np.float32)
+    return weights
+
+
+def _fitted(weights: Weights, x: Array, y: Array, rate: float, masks: Mapping[str, Array], seed: int = 0) -> Weights:
     given = {name: torch.tensor(array, requires_grad=True) for name, array in weights.items()}
     optimizer = torch.optim.Adam(given.values(), rate)
     inputs, labels = torch.tensor(x), torch.tensor(y)
-    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
     for rows in order.split(128):
         optimizer.zero_grad()
         functional.cross_entropy(_scores(given, inputs[rows]), labels[rows]).backward()

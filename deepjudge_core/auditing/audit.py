@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from deepjudge_core.auditing.kept import recalled, recalled_suite
-from deepjudge_core.auditing.marked import asked_keys, suite_with_keys
+from deepjudge_core.auditing.marked import asked_keys, check_keys, suite_with_keys
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.owner import owner_of
 from deepjudge_core.auditing.session import QueryEvent, Session
@@ -142,6 +142,9 @@ def _make_cases(
             found = error.found if isinstance(error, ErringVictimError) else str(error)
             raise ErringVictimError(found, mend) from error
         seeds = replace(seeds, notes=(*owner.notes, *seeds.notes))
+        if keys:
+            alone = generate_suite(owner.model, seeds, GeneratorChoice(()), layout=given.layout, layers=settings.layers)
+            check_keys(alone, owner.model, keys, session)
         if drawing:
             suite = generate_drawn(
                 owner.model,

@@ -31,6 +31,27 @@ def asked_keys(suite: Suite, victim: Model, keys: Mapping[str, Key]) -> Suite:
     return replace(held, victim=replace(suite.victim, keys=answer_keys(victim, held)))
 
 
+def check_keys(seeds: Suite, victim: Model, keys: Mapping[str, Key], session: Session) -> None:
+    """Refuse a victim that does not carry its keys, before cases are made, which may take long.
+
+    What is read in its weights alone is left to :func:`suite_with_keys`.
+
+    Args:
+        seeds: A suite of seeds alone.
+        victim: The owner's model.
+        keys: As :func:`asked_keys` gets them.
+        session: Where the schemes are.
+
+    Raises:
+        InputError, ModelError: As of these two.
+    """
+    asked = asked_keys(seeds, victim, keys)
+    marks = marks_of(asked.keys, session.registry.schemes)
+    for (name, key), mark, answers in zip(keys.items(), marks, asked.victim.keys, strict=True):
+        if isinstance(mark, Mark) and not key.matrices:
+            check_carries(name, mark, answers)
+
+
 def suite_with_keys(suite: Suite, victim: Subject, keys: Mapping[str, Key], session: Session) -> Suite:
     """The suite with the matrices that its keys need, once the victim was seen to carry each key.
 

@@ -96,7 +96,7 @@ class _Log:
     # The progress of a task, where there is no terminal.
 
     def __init__(self, description: str, total: int) -> None:
-        self._description, self._total, self._done = description, total, 0
+        self._description, self._total, self._done, self._note = description, total, 0, ""
         self._begun = self._said = time.monotonic()
 
     def __call__(self, units: int, note: str = "") -> None:
@@ -107,9 +107,11 @@ class _Log:
             known = self._done < self._total and now - self._begun >= _EARLY
             line = f"{self._description}: {self._done} of {self._total}: {note}{f' (about {left} left)' * known}"
             say(console(stderr=True), f"deepjudge: {line}")
-        elif now - self._said >= _EVERY and 0 < self._done < self._total:
-            share = self._done / self._total
-            say(console(stderr=True), f"deepjudge: {self._description}: {share:.0%} done, about {left} left")
+            return
+        self._note = note or self._note
+        if now - self._said >= _EVERY and 0 < self._done < self._total:
+            share, noted = self._done / self._total, f" ({self._note})" if self._note else ""
+            say(console(stderr=True), f"deepjudge: {self._description}: {share:.0%} done{noted}, about {left} left")
             self._said = now
 
 

@@ -1,8 +1,9 @@
 """What a fleet is made of on the command line: its suites, their calibrations, and a first look at verdicts."""
 
 import glob
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from deepjudge_core.auditing.audit import judge_one
@@ -21,6 +22,10 @@ from deepjudge_core.suites.suite import Suite, load_suite
 
 _FILES = "*.safetensors"
 _HELD = 2  # suites of which verdicts are said
+_EARLY = 2.0  # seconds until the rate is said
+_PER_MINUTE = 60
+BEFORE = "answered before"
+"""What is said of a suspect whose answers were there already."""
 
 
 def suite_files(first: str, others: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -92,6 +97,30 @@ def by_suite(calibrations: Iterable[Path], suites: Collection[str]) -> dict[str,
     return found
 
 
+class Tally:
+    """How many suspects are done, what came of them, and how fast that goes.
+
+    Attributes:
+        counts: Of each word that :meth:`Preview.word` says, how many.
+    """
+
+    def __init__(self, total: int) -> None:
+        """Begin to count, and to take the time, of so many suspects."""
+        self.counts = Counter[str]()
+        self._total, self._begun = total, time.monotonic()
+
+    def add(self, word: str) -> str:
+        """Count one more, and say where all stand."""
+        self.counts[word] += 1
+        done, spent = self.counts.total(), time.monotonic() - self._begun
+        asked = done - self.counts[BEFORE]
+        words = [f"{done} of {self._total}", *(f"{count} {word}" for word, count in self.counts.most_common())]
+        # The first ones wait for a framework to be imported.
+        if spent >= _EARLY:
+            words.append(f"{_PER_MINUTE * asked / spent:.3g} a minute")
+        return ", ".join(words)
+
+
 class Preview:
     """What would be said of suspects as their answers come: each by itself, as if it was the only one."""
 
@@ -103,7 +132,7 @@ class Preview:
     def word(self, task: Task, result: Result | None) -> str:
         """What came of a task, in a word or two."""
         if result is None:
-            return "answered before"
+            return BEFORE
         if result.status != "answered":
             return "failed" if result.status == "undone" else result.status
         if self._judging.fdr is not None:
@@ -115,11 +144,6 @@ class Preview:
         except DeepJudgeError:  # which is said at the end
             return "answered"
         return in_words(found.decision, found.points_to)
-
-    @staticmethod
-    def words(counts: Mapping[str, int]) -> str:
-        """How many there are of each."""
-        return ", ".join(f"{count} {word}" for word, count in Counter(counts).most_common())
 
     def _of(self, digest: str) -> tuple[Suite, Calibration, Judge]:
         if digest not in self._held:

@@ -14,6 +14,7 @@ from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
+from deepjudge_core.files.fetching import is_address, matches
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
@@ -104,14 +105,16 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
         path = Path(name)
         if is_url(name):
             here = Found((name,))
+        elif is_address(name):
+            here = Found(matches(name))
         elif path.is_dir() and not adapters.reads(path):
             here = look_into(path, adapters, recursive=recursive)
         elif not path.exists() and glob.has_magic(name):
-            matches = sorted(glob.glob(name))  # noqa: PTH207
+            files = sorted(glob.glob(name))  # noqa: PTH207
             if name.endswith(_OBSERVATION):
-                here = Found(tuple(matches))
+                here = Found(tuple(files))
             else:
-                here = look_at(map(Path, matches), adapters, recursive=recursive)
+                here = look_at(map(Path, files), adapters, recursive=recursive)
         else:
             here = Found((name,))
         if not here.models:

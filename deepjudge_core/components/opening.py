@@ -11,6 +11,7 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
 from deepjudge_core.files import digests, storage
+from deepjudge_core.files.fetching import is_address
 from deepjudge_core.models.layouts import shapes_of
 from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, Origin, complete
 from deepjudge_core.models.network import Network
@@ -183,7 +184,8 @@ def resolve(source: Any, adapters: Adapters, adapter: str | None = None) -> tupl
         return str(source), str(source), chosen
     path, label = Path(source), str(source)
     if not path.exists():
-        raise ModelError(f"{label}: no such file", code="not-a-file")
+        hint = "; 'deepjudge fleet' fetches models from addresses" if is_address(source) else ""
+        raise ModelError(f"{label}: no such file{hint}", code="not-a-file")
     if storage.is_own(path):
         raise UsageError(f"{label}: expected a model, found a file of deepjudge's own; name the model's own file")
     chosen = adapters.of_file(path, label) if adapter is None else adapters[adapter]

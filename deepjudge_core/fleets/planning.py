@@ -10,10 +10,14 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.errors import DeepJudgeError
 from deepjudge_core.files.digests import file_key
+from deepjudge_core.files.fetching import fetch, is_address
 from deepjudge_core.fleets.store import Member, Store
 from deepjudge_core.fleets.work import Task
 from deepjudge_core.models.code import OwnCode
 from deepjudge_core.text import clean
+
+FETCHED = "fetched"
+"""The folder of a store in which models are kept that were fetched from addresses."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class _Known:
     settings: str | None = None
     reason: str | None = None
     code: str | None = None
+    path: str = ""  # of its file
 
 
 class Fleet:
@@ -53,7 +58,7 @@ class Fleet:
             store: Where they are entered.
         """
         for number, suspect in enumerate(self.suspects):
-            known = self._known_of(number)
+            known = self._known_of(number, store.folder / FETCHED)
             source, place = self._places[number]
             identity = known.identity
             digest = identity.digest if identity else None
@@ -61,18 +66,20 @@ class Fleet:
             store.enter([member])
             yield member, self._task(suite, suspect, source, known)
 
-    def _known_of(self, number: int) -> _Known:
+    def _known_of(self, number: int, folder: Path) -> _Known:
         if number not in self._known:
-            self._known[number] = self._look_at(self.suspects[number])
+            self._known[number] = self._look_at(self.suspects[number], folder)
         return self._known[number]
 
-    def _look_at(self, suspect: Subject) -> _Known:
+    def _look_at(self, suspect: Subject, folder: Path) -> _Known:
         if not isinstance(suspect, ModelFile):
             reason = "expected a model, found stored answers; 'deepjudge judge' judges those"
             return _Known(None, reason=reason, code="wrong-usage")
         try:
-            identity = identify(suspect, self._session)
-            return _Known(identity, identity.settings_digest)
+            path = str(suspect.path)
+            here = replace(suspect, path=fetch(path, folder)) if is_address(path) else suspect
+            identity = identify(here, self._session)
+            return _Known(identity, identity.settings_digest, path=str(Path(here.path).absolute()))
         except DeepJudgeError as error:
             reason = str(error).removeprefix(f"{clean(suspect.name)}: ")
             return _Known(None, reason=reason, code=error.code)
@@ -91,14 +98,17 @@ class Fleet:
         if options.get("base"):
             options["base"] = str(Path(options["base"]).absolute())
         return Task(
-            *(suite, known.identity.digest, known.settings, source, suspect.name),
+            *(suite, known.identity.digest, known.settings, known.path, suspect.name),
             options=options,
             query=suspect.query,
             sandbox=self._session.sandbox,
             apart=known.identity.apart,
+            address=source if is_address(source) else None,
         )
 
 
 def _source(suspect: Subject) -> str:
     path = getattr(suspect, "path", None)
+    if is_address(path):
+        return str(path)
     return suspect.name if path is None else str(Path(path).absolute())

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from deepjudge_core.components.opening import digested
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, MissingExtraError, UsageError
 from deepjudge_core.files.digests import file_key
+from deepjudge_core.files.fetching import fetch
 from deepjudge_core.naming import flagged
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
@@ -35,6 +37,8 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VEC
 """Variables by which each worker computes with one thread, since there are as many workers as cores."""
 # Of errors that say something of this machine, moment or call, and nothing of the suspect.
 _UNDONE = frozenset({"cannot-read", "cannot-write", "missing-extra", "no-sandbox", "needs-sandbox", "plugin-failed"})
+# Of a suspect behind an API, where the next run may find it answering, and with what is kept of its answers goes on.
+_UNDONE_ELSEWHERE = frozenset({"cannot-answer", "over-budget", "timed-out"})
 _OTHER_INPUTS = "other-inputs"
 _T = TypeVar("_T")
 
@@ -48,6 +52,7 @@ class Task:
         suspect: SHA-256, in hex, of the suspect's bytes.
         settings: Digest of how it is opened and asked; see :class:`~deepjudge_core.auditing.identity.Identity`.
         source: Where the suspect is: an absolute path.
+        address: Where it was fetched from, for a worker that does not see that path; None if it was here already.
         name: What the user calls it.
         options: Of the adapter that opens it.
         query: How it is asked.
@@ -65,6 +70,7 @@ class Task:
     query: QuerySettings = field(default_factory=QuerySettings)
     sandbox: Sandbox | None = None
     apart: tuple[str, ...] = ()
+    address: str | None = None
     version: str = VERSION
 
     @property
@@ -128,14 +134,16 @@ def _performed(task: Task, suite: Suite, registry: Registry | None) -> Result:
     if suite.digest != task.suite:
         reason = f"expected the suite {task.suite[:12]}, found {suite.digest[:12]}"
         return Result(task, "undone", reason, "wrong-file")
+    registry = registry or load_registry()
+    undone = _UNDONE | (_UNDONE_ELSEWHERE if registry.adapters.is_remote(task.source) else frozenset())
     try:
-        observation = _asked(task, suite, registry or load_registry())
+        observation = _asked(task, suite, registry)
         file, isolation = pack_observation(observation), str(observation.model.isolation)
         return Result(task, "answered", digest=hashlib.sha256(file).hexdigest(), observation=file, isolation=isolation)
     except (UsageError, MissingExtraError) as error:  # of the call, and of the worker
         return _failure(task, error, "undone")
     except DeepJudgeError as error:
-        if error.code in _UNDONE or any(isinstance(cause, OSError) for cause in _causes(error)):
+        if error.code in undone or any(isinstance(cause, OSError) for cause in _causes(error)):
             return _failure(task, error, "undone")
         return _failure(task, error, "skipped" if error.code == _OTHER_INPUTS else "failed")
     except OSError as error:
@@ -152,6 +160,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _asked(task: Task, suite: Suite, registry: Registry) -> Observation:
     path = Path(task.source)
+    if task.address and not path.exists():
+        with tempfile.TemporaryDirectory(prefix="deepjudge-") as here:
+            return _asked(replace(task, source=str(fetch(task.address, Path(here))), address=None), suite, registry)
     apart = frozenset(filter(None, (file_key(path.with_name(name)) for name in task.apart)))
     session = Session(registry, task.sandbox, models=apart)
     subject = ModelFile(path, task.options, query=task.query)

@@ -8,6 +8,7 @@ import numpy as np
 from deepjudge_core import progress
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
 from deepjudge_core.models.agreement import disagreement
+from deepjudge_core.models.exchange import Exchange
 from deepjudge_core.models.model import Model, sigmoid, softmax
 from deepjudge_core.models.preprocessing import Prepare
 from deepjudge_core.models.resolution import divided
@@ -97,6 +98,16 @@ def ask_again(
     repeating = model.gateway.repeating() if model.gateway else nullcontext()
     with _running(model, inputs), repeating:
         return unsteadiness(Responses(answers, activations), sets, answer, alone=_can_be_asked_alone(model))
+
+
+def exchange(model: Model, inputs: Array, tap: str, prepare: Prepare | None = None) -> Exchange | None:
+    """See :meth:`~deepjudge_core.models.model.Model.exchange`, of inputs as the suite has them.
+
+    Raises:
+        ModelError: When it cannot be run.
+    """
+    with _running(model, inputs):
+        return model.exchange(inputs if prepare is None else prepare(inputs), tap)
 
 
 def _can_be_asked_alone(model: Model) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.exchange import Exchange, pairs
 from deepjudge_core.models.gateway import Gateway
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.outputs import Outputs, row_width
@@ -160,6 +161,19 @@ class Model(Classifier, Protocol):
     def _repr_html_(self) -> str:
         return self.sheet().html()
 
+    def exchange(self, x: Array, layer: str) -> Exchange | None:
+        """What it answers if one layer has the outputs of other inputs.
+
+        Args:
+            x: ``(n, *input.shape)``, each of which is paired with another one, or with itself if it is alone in its
+                batch.
+            layer: A tap before the logits.
+
+        Returns:
+            The logits; None where its framework cannot do that.
+        """
+        return None
+
     def reading(self, independent: bool) -> "Model":
         """The same model, its scores read as those of classes with a probability each, or of such as exclude others."""
         from deepjudge_core.models.reading import Read  # which is a model itself
@@ -233,6 +247,11 @@ class _CompletedModel(Model):
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
         """See :class:`Model`."""
         return self._model.gradient(x, cotangent, layer=layer)
+
+    def exchange(self, x: Array, layer: str) -> Exchange | None:
+        """See :class:`Model`."""
+        other: Exchange | None = getattr(self._model, "exchange", super().exchange)(x, layer)
+        return other
 
     def with_output(self, place: int) -> Model:
         """See :class:`Model`."""
@@ -367,6 +386,19 @@ class BatchedModel(Model, abc.ABC):
         """
         raise ModelError(f"{self.name}: does not give gradients")
 
+    def mixed(self, x: Array, layer: str, order: Array) -> Array | None:
+        """Run one batch whose rows have, at a tap, what other rows have there.
+
+        Args:
+            x: The batch.
+            layer: The tap.
+            order: ``(rows,)`` whose outputs each row gets.
+
+        Returns:
+            The neuron outputs at the last tap, as of :meth:`forward`; None where that cannot be had.
+        """
+        return None
+
     def with_output(self, place: int) -> "Model":
         """See :class:`Model`."""
         outputs = self.outputs
@@ -435,6 +467,24 @@ class BatchedModel(Model, abc.ABC):
 
             parts.append(self.backward(batch, padded, target)[:size])
         return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def exchange(self, x: Array, layer: str) -> Exchange | None:
+        """See :class:`Model`."""
+        self._require(layer)
+        own, mixed, other = self.activations(x, [self.logits])[self.logits], list[Array](), list[Array]()
+        for batch, rows in self._batches(x):
+            size = rows.stop - rows.start
+            order = np.arange(len(batch))  # what fills a batch stays as it is
+            order[:size] = pairs(size)
+            scores = self.mixed(batch, layer, order)
+            if scores is None:
+                return None
+            mixed.append(scores[:size])
+            other.append(own[rows][order[:size]])
+        scored = np.concatenate(mixed).astype(np.float32, copy=False)
+        if self._gives_probabilities:
+            scored = self._from_probabilities(scored)
+        return Exchange(own, np.concatenate(other), scored)
 
     def _are_independent(self) -> bool | None:
         if self._binary or self._scores in (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES):

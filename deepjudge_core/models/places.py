@@ -5,8 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.taps import Place, Tap
+from deepjudge_core.types import Array
 
 Shapes = Sequence[tuple[int, ...]]
 """Of one tensor, for several numbers of rows."""
@@ -24,6 +27,12 @@ def reduce(tensor: Any, place: Place, rows: int) -> Any:
     channel = place.channel + (place.channel > place.rows)
     mean = split.mean(tuple(axis for axis in range(split.ndim) if axis not in (place.rows, channel)))
     return mean if place.rows < channel else mean.T
+
+
+def spread(order: Array, times: int) -> Array:
+    """``(rows * times,)`` the order of an axis that holds so many places for each row, given that of the rows."""
+    places: Array = (order[:, None] * times + np.arange(times)).reshape(-1)
+    return places
 
 
 def find_places(

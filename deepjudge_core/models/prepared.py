@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepjudge_core.errors import UsageError
+from deepjudge_core.models.exchange import Exchange
 from deepjudge_core.models.layouts import arrangement
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
 from deepjudge_core.models.preprocessing import Preparation, Preprocessing
@@ -82,6 +83,10 @@ class Prepared(Model):
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
         """See :class:`Model`."""
         return self._preparation.back(self.model.gradient(self._preparation(x), cotangent, layer=layer))
+
+    def exchange(self, x: Array, layer: str) -> Exchange | None:
+        """See :class:`Model`."""
+        return self.model.exchange(self._preparation(x), layer)
 
     def with_output(self, place: int) -> "Prepared":
         """See :class:`Model`."""

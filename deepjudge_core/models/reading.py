@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepjudge_core.models.agreement import disagreement
+from deepjudge_core.models.exchange import Exchange
 from deepjudge_core.models.model import Access, Cotangent, Model, sigmoid, softmax
 from deepjudge_core.types import Array
 
@@ -50,6 +51,10 @@ class Read(Model):
     def gradient(self, x: Array, cotangent: Cotangent, *, layer: str | None = None) -> Array:
         """See :class:`Model`."""
         return self.model.gradient(x, cotangent, layer=layer)
+
+    def exchange(self, x: Array, layer: str) -> Exchange | None:
+        """See :class:`Model`."""
+        return self.model.exchange(x, layer)
 
     def reading(self, independent: bool) -> Model:
         """See :class:`Model`."""

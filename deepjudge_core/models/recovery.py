@@ -57,6 +57,7 @@ class Recovery:
     def __init__(self, layers: Mapping[str, Array], seed: int) -> None:
         """Take the victim's outputs ``(cases, neurons)`` of each layer, and the seed of halves and projections."""
         self.best: dict[str, Recovered] = {}
+        self.shares: dict[tuple[str, str], float] = {}  # by layer and tap
         self._layers, self._seed = layers, seed
         cases = len(next(iter(layers.values())))
         first = np.zeros(cases, dtype=bool)
@@ -80,7 +81,7 @@ class Recovery:
                 ways[1][other] = _by_one(wide[rows], target[rows].astype(np.float64), wide[other])
             left = [np.square(target - way).sum(axis=0) for way in ways]
             found: Array = np.where(left[0] <= left[1], ways[0], ways[1])
-            share = explained(target, found)
+            share = self.shares[layer, tap] = explained(target, found)
             if layer not in self.best or share > self.best[layer].share:
                 self.best[layer] = Recovered(tap, share, found.astype(np.float32))
 

@@ -1,7 +1,7 @@
 """Which taps of a model answer the layers of a suite."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.cka import linear_cka
@@ -46,6 +46,19 @@ class Candidates:
     def all_taps(self) -> tuple[str, ...]:
         """All taps that answers are needed of."""
         return tuple(dict.fromkeys(tap for taps in self.taps.values() for tap in taps))
+
+    def without(self, gone: Collection[str]) -> "Candidates":
+        """The same without some taps, which do not count.
+
+        Raises:
+            NoLayerError: When a layer then has none.
+        """
+        left = {layer: tuple(tap for tap in taps if tap not in gone) for layer, taps in self.taps.items()}
+        for layer, taps in left.items():
+            if not taps:
+                names = ", ".join(map(repr, self.taps[layer][:_SOME_WIDTHS]))
+                raise NoLayerError(f"no layer corresponds to {layer!r}: its answers do not depend on {names}")
+        return replace(self, taps=left)
 
     def parts(self, rows: int, largest: int) -> list[dict[str, str]]:
         """All of them, in parts of which the answers to so many inputs fit into so many bytes; each tap to itself."""

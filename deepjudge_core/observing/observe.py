@@ -11,8 +11,9 @@ import numpy as np
 
 from deepjudge_core.components.schemes import KeyAnswers
 from deepjudge_core.errors import InputError, ModelError, UsageError
-from deepjudge_core.models.asking import OtherAnswersError, SameAnswerError, ask, ask_again
+from deepjudge_core.models.asking import OtherAnswersError, SameAnswerError, ask, ask_again, exchange
 from deepjudge_core.models.cka import linear_cka
+from deepjudge_core.models.exchange import Exchange
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.layouts import AmbiguousLayoutError, OtherShapeError
 from deepjudge_core.models.model import Access, Classifier, Model, complete, note_of_fixed
@@ -22,6 +23,7 @@ from deepjudge_core.models.sampling import evenly
 from deepjudge_core.naming import option
 from deepjudge_core.observing.arranging import Arranging
 from deepjudge_core.observing.classes import ClassMapping, class_order, in_classes, listed, map_classes
+from deepjudge_core.observing.counting import Counting
 from deepjudge_core.observing.expectation import (
     Correctness,
     Expectation,
@@ -48,6 +50,11 @@ _SENSIBLE = 0.5  # the same of one whose pictures are resized, though nobody say
 _SOME_SEEDS = 200  # at most, on which each output is tried
 _FEW_SEEDS = 50  # on which odds are compared with the victim's
 _MOST_HELD = 2**28  # bytes of the answers of taps that are compared with the layers
+_TELLS, _TELLS_MORE = 0.9, 0.1  # share of a layer's variance that a tap tells, and that it tells more than another
+_HAS_DECOYS = (
+    "has layers like the victim's on which its answers do not depend: the outputs of {} can be exchanged between cases"
+)
+_MOST_DECOYS = 8  # times that taps are chosen anew, since one of them does not count
 _MOST_CHANCE = 0.8  # where more of the seeds are of one class, accuracy says too little
 _SHOWS_CLASSES = 0.5  # share of the seeds that a model gets right if the order of its classes is as somebody says
 _ORDERED = 0.5  # share of the inputs that a model gets right whose classes are in order
@@ -84,7 +91,7 @@ def _observe(model: Model, suite: Suite, asking: QuerySettings) -> Observation:
         chosen, unmatched = Candidates(chosen.owner, chosen.model, {}), _without_name(model, error)
         questioner = _Questioner(model, suite, asking, arranging, chosen, recover=False)
         answered = questioner.ask()
-    doubts = (doubt, questioner.ask_again(answered), questioner.ask_moved(answered))
+    doubts = (doubt, answered.doubt, questioner.ask_again(answered), questioner.ask_moved(answered))
     unsteady = "; ".join(filter(None, doubts)) or None
     layer_map, unmatched = answered.layer_map, unmatched or answered.unmatched
     on_seeds = suite.seed_outputs(suite.victim.activations), suite.seed_outputs(answered.activations)
@@ -112,6 +119,7 @@ def _observe(model: Model, suite: Suite, asking: QuerySettings) -> Observation:
             *answered.notes,
             *mapped.notes,
             *_layer_notes(chosen, layer_map, *on_seeds),
+            *answered.agreement,
         ),
         unsteady=unsteady,
         tried=answered.tried,
@@ -282,6 +290,8 @@ class _Answers:
     tried: tuple[Trial, ...] = ()
     accuracy: float | None = None
     recovered: Mapping[str, Recovered] = field(default_factory=dict)  # by layer
+    doubt: str | None = None  # why it is not honest, where it has layers that do not count in place of the victim's
+    agreement: tuple[str, ...] = ()  # what is to be said of taps that do not count, or tell little
 
 
 class _Questioner:
@@ -484,11 +494,15 @@ class _Questioner:
         inputs, taps = suite.cases.inputs, chosen.all_taps
         ours, layer_map, unmatched = suite.seed_outputs(suite.victim.activations), dict[str, str](), None
         parts = chosen.parts(len(inputs), _MOST_HELD)
+        counting = self._counting(prepare)
+
+        def asked(left: Candidates) -> Iterator[Mapping[str, Array]]:
+            seeds = inputs[self._clean]
+            return (ask(self._model, seeds, part, prepare)[1] for part in left.parts(len(seeds), _MOST_HELD))
+
         try:
             if len(parts) > 1:
-                seeds = inputs[self._clean]
-                each = (ask(self._model, seeds, part, prepare)[1] for part in chosen.parts(len(seeds), _MOST_HELD))
-                layer_map = align(chosen, ours, each)
+                layer_map = self._matched(ours, asked, counting)
                 taps = tuple(dict.fromkeys(layer_map.values()))
         except NoLayerError as error:
             unmatched, taps = str(error), ()
@@ -505,15 +519,49 @@ class _Questioner:
             # What a tap gives that is compared with no layer is no reason to refuse the model.
             answers, activations = ask(self._model, inputs, _each(taps), prepare, suite.cases.sets)
             others = [_each([tap]) for tap in together]
-        recovered = self._recovered(activations, others, prepare)
+        recovery = self._recovered(activations, others, prepare)
         try:
             if len(parts) <= 1:
-                layer_map = align(chosen, ours, [suite.seed_outputs(activations)])
+                seen = suite.seed_outputs(activations)
+                layer_map = self._matched(ours, lambda left: [seen], counting)
         except NoLayerError as error:
             unmatched = str(error)
+        decoys = ", ".join(map(repr, counting.decoys))
         mapped = self._map(answers, self._clean, self._labels)
         kept = {tap: outputs for tap, outputs in activations.items() if tap in chosen.all_taps}
-        return _Answers(answers, mapped, kept, layer_map, unmatched, preprocessing, recovered=recovered)
+        return _Answers(
+            answers,
+            mapped,
+            kept,
+            layer_map,
+            unmatched,
+            preprocessing,
+            recovered=recovery.best if recovery else {},
+            doubt=_HAS_DECOYS.format(decoys) if decoys and not layer_map else None,
+            agreement=(*_counting_notes(layer_map, counting), *_elsewhere(layer_map, recovery)),
+        )
+
+    def _counting(self, prepare: Prepare) -> Counting:
+        def exchanged(inputs: Array, tap: str) -> Exchange | None:
+            return exchange(self._model, inputs, tap, prepare)
+
+        return Counting(self._suite, exchanged, independent=bool(self._model.independent))
+
+    def _matched(
+        self,
+        ours: Mapping[str, Array],
+        answers: Callable[[Candidates], Iterable[Mapping[str, Array]]],
+        counting: Counting,
+    ) -> dict[str, str]:
+        # Layer to tap; what does not count is no candidate.
+        chosen, logits = self._chosen, list(self._model.layers)[-1:]
+        for _ in range(_MOST_DECOYS):
+            layer_map = align(chosen, ours, answers(chosen))
+            decoys = [tap for tap in layer_map.values() if tap not in logits and counting.is_decoy(tap)]
+            if not decoys:
+                return layer_map
+            chosen = chosen.without(decoys)
+        raise NoLayerError(f"its answers do not depend on the {_MOST_DECOYS} most similar layers")
 
     @cached_property
     def _to_recover(self) -> Mapping[str, int]:
@@ -528,10 +576,10 @@ class _Questioner:
 
     def _recovered(
         self, activations: Mapping[str, Array], others: Sequence[Mapping[str, str]], prepare: Prepare
-    ) -> Mapping[str, Recovered]:
+    ) -> Recovery | None:
         # What the taps tell of the victim's layers; those that do not fit into memory at once are asked in parts.
         if not self._to_recover:
-            return {}
+            return None
         suite = self._suite
         recovery = Recovery(suite.victim.activations, suite.seed)
         for tap in self._to_recover:
@@ -546,7 +594,7 @@ class _Questioner:
                 continue
             for tap, outputs in activations.items():
                 recovery.add(tap, outputs)
-        return recovery.best
+        return recovery
 
     def _prepare(self, preprocessing: Preprocessing | None) -> Prepare:
         layout = self._model.input.layout or self._asking.layout
@@ -600,6 +648,28 @@ def _candidates(model: Model, suite: Suite, fixed: Mapping[str, str]) -> tuple[C
 
 def _without_name(model: Model, error: ModelError) -> str:
     return str(error).removeprefix(f"{model.name}: ")
+
+
+def _counting_notes(layer_map: Mapping[str, str], counting: Counting) -> Iterator[str]:
+    if layer_map and counting.decoys:
+        names = ", ".join(map(repr, counting.decoys))
+        yield f"its answers do not depend on {names}, whose outputs can be exchanged between cases: not compared"
+    for tap, reason in counting.unchecked.items():
+        if tap in layer_map.values():
+            yield f"whether its answers depend on {tap!r}, which is compared, was not checked: {reason}"
+
+
+def _elsewhere(layer_map: Mapping[str, str], recovery: Recovery | None) -> Iterator[str]:
+    # Layers that another tap tells much better than the one that is compared, for its width, tells them.
+    if recovery is None:
+        return
+    for layer, tap in layer_map.items():
+        best, share = recovery.best.get(layer), recovery.shares.get((layer, tap))
+        if best is not None and share is not None and best.share >= _TELLS and best.share - share >= _TELLS_MORE:
+            yield (
+                f"{tap!r}, which is compared with {layer!r}, tells {max(share, 0):.0%} of its neurons' variance, "
+                f"and {best.tap!r} tells {best.share:.0%}: the layer may be there"
+            )
 
 
 def _layer_notes(

@@ -70,6 +70,7 @@ class Channel:
             watch: Called from time to time while the other side is waited for; may raise.
         """
         self._reading, self._writing, self._watch = reading, writing, watch
+        self._looked = time.monotonic()
         for descriptor in (reading, writing):
             os.set_blocking(descriptor, False)
 
@@ -153,7 +154,13 @@ class Channel:
         while not poll.poll(_PATIENCE * 1000 if deadline is None else _left(deadline) * 1000):
             if deadline is not None and time.monotonic() >= deadline:
                 raise LateError
-            self._watch()
+            self._look()
+        if time.monotonic() - self._looked >= _PATIENCE:  # also at one that never lets itself be waited for
+            self._look()
+
+    def _look(self) -> None:
+        self._watch()
+        self._looked = time.monotonic()
 
 
 def _left(deadline: float) -> float:

@@ -1,10 +1,13 @@
 """What the kernel counts for a process: its memory, files and their size."""
 
+import os
 import sys
 from pathlib import Path
 
 OPEN_FILES = 1024
 FILE_SIZE = 1 << 30
+# Frameworks start some for each processor, in several pools.
+THREADS = 256 + 16 * (os.cpu_count() or 1)
 
 
 def limit_files() -> None:
@@ -32,6 +35,19 @@ def limit_memory(extra: int) -> None:
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + extra)
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has; 0 where nobody says so, or it is gone.
+
+    No limit of the kernel counts those of one process: ``RLIMIT_NPROC`` counts all of a user, and none of root's.
+    """
+    try:
+        said = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError:
+        return 0
+    counts = (line.split()[1] for line in said.splitlines() if line.startswith("Threads:"))
+    return int(next(counts, 0))
 
 
 def _lower(limit: int, most: int) -> None:

@@ -183,6 +183,9 @@ class Worker:
         written, files = self._scratch.written(_MOST_FILES)
         if written > _MOST_WRITTEN or files > _MOST_FILES:
             raise _GoneError(f"wrote {written / 2**20:.0f} MiB in {files} files", "too-much-written")
+        threads = self._process.threads()
+        if threads > limits.THREADS:
+            raise _GoneError(f"started {threads} threads, of {limits.THREADS} at most", "too-many-threads")
         if sys.platform == "darwin":  # which does not hold a process to RLIMIT_AS
             pid = str(self._process.pid)
             output = subprocess.run(  # noqa: S603 - nothing of it is the model's

@@ -18,6 +18,7 @@ from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.digests import FileKey, file_key
 from deepjudge_core.models.code import OwnCode
+from deepjudge_core.models.exchange import Exchange
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
 from deepjudge_core.models.model import Cotangent, InputSpec, Model
@@ -326,6 +327,18 @@ class RemoteModel(Model):
         self._learn(message.values)
         return message.arrays[0]
 
+    def exchange(self, x: Array, layer: str) -> Exchange | None:
+        """See :class:`~deepjudge_core.models.model.Model`."""
+        spec = ArraySpec((len(x), self._width(list(self.layers)[-1])))
+        self._send("exchange", x, [layer])
+        message = self._worker.receive(lambda values: [spec] * 3 if values.get("exchanged") else [])
+        self._learn(message.values)
+        if not message.arrays:
+            return None
+        self._check_numbers(message.arrays)
+        own, other, mixed = message.arrays
+        return Exchange(own, other, mixed)
+
     def _ask(self, what: str, x: Array, layers: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> Sequence[Array]:
         size = sum(4 * rows * width for rows, width in shapes)
         if size > _LARGEST_ANSWER:
@@ -335,10 +348,12 @@ class RemoteModel(Model):
         self._send(what, x, layers)
         message = self._worker.receive(lambda values: [ArraySpec(shape) for shape in shapes])
         self._learn(message.values)
-        arrays = message.arrays
+        self._check_numbers(message.arrays)
+        return message.arrays
+
+    def _check_numbers(self, arrays: Sequence[Array]) -> None:
         if not all(np.isfinite(array).all() for array in arrays):
             raise ModelError(f"{self.name}: expected numbers, found NaN or infinity", code="bad-answer")
-        return arrays
 
     def _learn(self, values: Mapping[str, Any]) -> None:
         # What kind of probabilities it gives; that is for once, whatever it says later.

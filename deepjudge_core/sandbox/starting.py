@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from deepjudge_core.sandbox import landlock, macos
+from deepjudge_core.sandbox import landlock, limits, macos
 
 THREADS = "OPENBLAS_NUM_THREADS"
 _PYTHON = [sys.executable, "-I", "-B", "-c"]
@@ -48,6 +48,9 @@ class Started(Protocol):
     @property
     def pid(self) -> int:
         """Its number."""
+
+    def threads(self) -> int:
+        """How many threads it has; 0 where that is not known, or not yet."""
 
     def status(self, patience: float) -> int | None:
         """Its exit status, or the negative number of the signal that ended it; None while it is there.
@@ -144,6 +147,9 @@ class _Alone:
     def pid(self) -> int:
         return self.process.pid
 
+    def threads(self) -> int:
+        return limits.threads_of(self.pid)
+
     def status(self, patience: float) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(patience)
@@ -171,6 +177,12 @@ class _Copy:
         if not self._pid:  # the number 0 would stand for the audit's own process
             raise ConnectionError("the template started no process")
         return self._pid
+
+    def threads(self) -> int:
+        try:  # who looks does not wait until the framework is imported
+            return limits.threads_of(self.pid) if self._pid or self._template.has_answered() else 0
+        except OSError:
+            return 0
 
     def status(self, patience: float) -> int | None:
         deadline = time.monotonic() + patience

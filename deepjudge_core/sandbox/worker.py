@@ -177,15 +177,20 @@ class _Worker:
     def _answer(self, request: Message) -> None:
         model, values, x = self._of(request.values["output"]), request.values, request.arrays[0]
         names = [list(model.layers)[place] for place in values["layers"]]
+        told: dict[str, Any] = {}
         if values["ask"] == "predict":
             arrays = [model.predict(x)]
         elif values["ask"] == "activations":
             outputs = model.activations(x, names)
             arrays = [outputs[name] for name in names]
+        elif values["ask"] == "exchange":
+            exchange = model.exchange(x, names[0])
+            told["exchanged"] = exchange is not None
+            arrays = [] if exchange is None else [exchange.own, exchange.other, exchange.mixed]
         else:
             arrays = [model.gradient(x, self._cotangent, layer=names[0] if names else None)]
         # Its first answers may have told.
-        told = {"independent": model.independent}
+        told["independent"] = model.independent
         self._channel.send(Message(told, [np.asarray(array, np.float32) for array in arrays]))
 
     def _cotangent(self, scores: Array, rows: slice) -> Array:

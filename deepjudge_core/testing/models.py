@@ -58,6 +58,8 @@ def model_checks(model: Model, x: Array, *, tolerance: float = 1e-4, gradient_to
         yield "gradients", named(_check_gradients, gradient_tolerance)
     else:
         yield "no-gradients", named(_check_no_gradients)
+    if Access.LAYERS in access:
+        yield "exchange", named(_check_exchange, tolerance)
     if getattr(model, "outputs", None) is not None:
         yield "outputs", named(_check_outputs, first)
     yield "unchanged", named(_check_unchanged, first)
@@ -180,6 +182,22 @@ def _check_activations(model: Model, x: Array, tolerance: float) -> None:
         tolerance,
     )
     _expect_model_error(f"{name}: activations of an unknown layer", lambda: model.activations(x, ["no such layer"]))
+
+
+def _check_exchange(model: Model, x: Array, tolerance: float) -> None:
+    *hidden, logits = model.layers
+    for layer in hidden[len(hidden) // 2 :][:1]:
+        exchange = model.exchange(x, layer)
+        if exchange is None:
+            return
+        label = f"{model.name}: the scores with outputs of {layer!r} exchanged"
+        scores = model.activations(x, [logits])[logits]
+        expect_array(label, exchange.mixed, scores.shape)
+        expect_close(f"{label}: those of each input", exchange.own, scores, tolerance)
+        same = model.exchange(np.repeat(x[:1], len(x), axis=0), layer)
+        expect(same is not None, f"{label}: expected some for equal inputs, found none")
+        if same is not None:
+            expect_close(f"{label} between equal inputs, and without", same.mixed, same.own, tolerance)
 
 
 def _check_cotangent(model: Model, x: Array, tolerance: float) -> None:

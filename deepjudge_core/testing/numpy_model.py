@@ -5,7 +5,8 @@ It needs no framework, so that components can be tried where none is installed, 
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -119,12 +120,17 @@ class NumpyModel(BatchedModel):
             grad = grad @ self.weights[i][0].T
         return grad.reshape(x.shape).astype(np.float32)
 
-    def _outputs(self, x: Array) -> dict[str, Array]:
+    def mixed(self, x: Array, layer: str, order: Array) -> Array | None:
+        """See :class:`BatchedModel`."""
+        return self._outputs(x, {layer: order})[self.logits].astype(np.float32)
+
+    def _outputs(self, x: Array, orders: Mapping[str, Array] = MappingProxyType({})) -> dict[str, Array]:
         outputs = {}
         value = x.reshape(len(x), -1).astype(np.float64)
         for layer, (matrix, bias) in zip(self.layers, self.weights, strict=True):
             value = value @ matrix + bias
             if layer != self.logits:
                 value = np.maximum(value, 0) if self.activation == "relu" else np.tanh(value)
+            value = value[orders.get(layer, slice(None))]
             outputs[layer] = value
         return outputs

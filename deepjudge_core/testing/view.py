@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepjudge_core.models.exchange import Exchange
 from deepjudge_core.models.model import Access, Cotangent, Model
 from deepjudge_core.types import Array
 
@@ -52,6 +53,11 @@ class View(Model):
 
             parts.append(self._model.gradient(x[rows] / self._unit, shifted, layer=layer) / self._unit)
         return np.concatenate(parts)
+
+    def exchange(self, x: Array, layer: str) -> Exchange | None:
+        """See :class:`~deepjudge_core.models.model.Model`."""
+        self._allow(Access.LAYERS)
+        return self._model.exchange(x / self._unit, layer)
 
     def _allow(self, needed: Access) -> None:
         if needed not in self.access:

@@ -159,6 +159,13 @@ def test_what_is_refused_is_one_line_and_leaves_nothing(keyed: Cli) -> None:
         keyed.refuses(status, code, *words, "-o", "new.safetensors")
 
 
+def test_a_victim_without_the_key_is_refused_before_cases_are_made(keyed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr("deepjudge_core.suites.generation._generate", lambda *given: made.append(given))
+    keyed.refuses(4, "conflict", "suite", "victim.toy", *SUITE[2:], KEY, "-o", "s")
+    assert made == []
+
+
 def test_an_audit_takes_keys_from_its_file_and_notices_another_one(keyed: Cli) -> None:
     write(WHOLE, ("seeds = 20", 'seeds = 20\nkeys = ["adi.key.safetensors"]'), ("victim.toy", "marked.toy"))
     save_marked("copy.toy", [dj.load_key("adi.key.safetensors")], noise=0.002)

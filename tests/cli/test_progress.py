@@ -8,6 +8,7 @@ import pytest
 from deepjudge_core import progress
 from deepjudge_core.auditing.subject import ModelFile, ObservationFile, turns
 from deepjudge_core.cli.display import Bars
+from deepjudge_core.cli.fleeting import BEFORE, Tally
 from deepjudge_core.progress import watched
 
 
@@ -24,6 +25,23 @@ def test_without_a_terminal_a_long_step_is_a_line_now_and_then(
             whole(15)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["deepjudge: zoo: 45% done, about 37 s left"]
+
+
+def test_a_line_of_a_long_step_says_where_it_stands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("deepjudge_core.cli.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deepjudge_core.cli.fleeting.time.monotonic", lambda: now[0])
+    tally = Tally(100)
+    with watched(Bars()), progress.task("asking", 100) as advance:
+        for word in [BEFORE] * 20 + ["independent"] * 8 + ["copy"] * 4:
+            now[0] += 0 if word == BEFORE else 3
+            advance(1, tally.add(word))
+    [line] = capsys.readouterr().err.splitlines()
+    # Ten were asked in thirty seconds; the others took no time.
+    for fact in ("30 of 100", f"20 {BEFORE}", "8 independent", "2 copy", "20 a minute"):
+        assert fact in line
 
 
 def test_tasks_inside_a_part_move_the_whole() -> None:

@@ -17,7 +17,7 @@ from deepjudge_core.cli.auditfile.example import example
 from deepjudge_core.cli.auditfile.keys import document
 from deepjudge_core.cli.auditfile.reading import AuditFileError, read_plan
 from deepjudge_core.cli.auditfile.schema import schema
-from deepjudge_core.cli.commands import COMMANDS
+from deepjudge_core.cli.commands import COMMANDS, Commands
 from deepjudge_core.cli.commands.audit import AuditCommand
 from deepjudge_core.cli.parser import metavar
 from deepjudge_core.cli.program import parse
@@ -52,16 +52,26 @@ class WithMoreCommand(AuditCommand):
 TYPED = ("audit", "v.toy", "s.toy", "--inputs", "in.npz", "-o", "out")
 
 
+class OneCommand(Commands):
+    """The made-up command alone."""
+
+    def called(self, name: str) -> Any:
+        return WithMoreCommand
+
+
+ONE = OneCommand({"audit": WithMoreCommand.summary()})
+
+
 def test_the_parser_has_it(capsys: pytest.CaptureFixture[str]) -> None:
     for words, value in (((), 2.5), (("--patience", "3"), 3.0)):
-        command: Any = parse([*TYPED, *words], [WithMoreCommand]).command
+        command: Any = parse([*TYPED, *words], ONE).command
         assert command.suite.patience == value
     for wrong in ("0", "9", "nan", "long"):
         with pytest.raises(UsageError) as caught:
-            parse([*TYPED, "--patience", wrong], [WithMoreCommand])
+            parse([*TYPED, "--patience", wrong], ONE)
         assert caught.value.code == "wrong-value"
         assert "--patience" in str(caught.value)
-    parse(["audit", "--help"], [WithMoreCommand])
+    parse(["audit", "--help"], ONE)
     out = capsys.readouterr().out
     assert "--patience PATIENCE" in out
     assert "how long to look for cases (default: 2.5)" in " ".join(out.split())

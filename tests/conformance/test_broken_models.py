@@ -53,6 +53,11 @@ class GradientOfProbabilities(Healthy):
         return super().gradient(x, cotangent if layer else through_softmax, layer=layer)
 
 
+class ExchangesScores(Healthy):
+    def mixed(self, x, layer, order):
+        return super().mixed(x, layer, order) + 1
+
+
 class WrongRows(Healthy):
     def gradient(self, x, cotangent, *, layer=None):
         return super().gradient(x, lambda s, r: cotangent(s, slice(0, len(s))), layer=layer)
@@ -205,6 +210,7 @@ BROKEN_MODELS = {
     OneRowWithoutGradient: "gradient at 'dense1' differs from finite differences at 1 of 8 inputs",
     GradientOfMean: "gradient: one input at a time and all together",
     GradientOfProbabilities: "the gradient at 'logits' and without a layer",
+    ExchangesScores: "exchanged between equal inputs, and without",
     WrongRows: "expected each row to be given once",
     AsksTwice: "expected each row to be given once",
     PaddingSeen: "expected scores .* found",

@@ -38,7 +38,7 @@ from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.sandbox import confine, intake, landlock, process, remote, seccomp, starting, worker
+from deepjudge_core.sandbox import confine, intake, landlock, limits, process, remote, seccomp, starting, worker
 from deepjudge_core.sandbox.channel import ArraySpec, Channel, ChannelError, ClosedError, LateError, Message
 from deepjudge_core.sandbox.intake import receive
 from deepjudge_core.sandbox.policy import Sandbox
@@ -400,6 +400,10 @@ def compared(zoo: Zoo, registry: Registry, kind: str, expected: Isolation) -> No
 
             ours = here.gradient(x, cotangent, layer=layer)
             np.testing.assert_array_equal(there.gradient(x, cotangent, layer=layer), ours)
+        theirs, own = there.exchange(x, names[0]), here.exchange(x, names[0])
+        for part in ("own", "other", "mixed") if own else ():
+            np.testing.assert_array_equal(getattr(theirs, part), getattr(own, part))
+        assert own is not None or theirs is None  # no library exchanges outputs of OpenVINO's
         assert there.activations(x, []) == {}
         assert "cpu" in str(ModelInfo.of(there).device).lower()  # no other device is within a worker's reach
         with refused(ModelError, "'nowhere'"):
@@ -682,6 +686,35 @@ def test_what_it_writes_is_bounded_and_read_to_the_end(taken_over: Any) -> None:
     with taken_over(code) as model:
         assert model.predict(X).shape == (5, 2)
         assert len(model._worker._log) <= process._LONGEST_LOG
+
+
+THREADS = """
+import threading
+threading.stack_size(2**16)
+for _ in range(10_000):
+    try:
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    except RuntimeError:
+        break
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nobody counts the threads of a process here")
+@pytest.mark.parametrize("waiting", [True, False])
+def test_who_starts_thousands_of_threads_is_ended(taken_over: Any, waiting: bool) -> None:
+    # Also one that answers so soon that nobody waits for it.
+    answers = 'say({}, [[[5, 2], "float32"]], bytes(40))\n'
+    rest = "time.sleep(600)" if waiting else f"while True: {answers}"
+
+    def ask_on(model: Any) -> None:
+        while True:
+            model.predict(X)
+
+    with (
+        taken_over(f"{DESCRIBED}\n{THREADS}{rest}") as model,
+        refused(ModelError, limits.THREADS, code="too-many-threads"),
+    ):
+        ask_on(model)
 
 
 def test_who_fills_the_disk_is_ended(taken_over: Any, monkeypatch: pytest.MonkeyPatch) -> None:

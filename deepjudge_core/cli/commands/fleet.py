@@ -1,7 +1,6 @@
 """``deepjudge fleet``."""
 
 import os
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,15 @@ from deepjudge_core.cli.applying import check_base
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.audit import AuditCommand
 from deepjudge_core.cli.ending import status_of, warn_of
-from deepjudge_core.cli.fleeting import Preview, by_suite, calibrations_beside, calibrations_in, suite_files
+from deepjudge_core.cli.fleeting import (
+    BEFORE,
+    Preview,
+    Tally,
+    by_suite,
+    calibrations_beside,
+    calibrations_in,
+    suite_files,
+)
 from deepjudge_core.cli.many import FolderSettings, TopSettings
 from deepjudge_core.cli.sources import MODELS, begun, folder_to_write, judge_of
 from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, NO_COPY, STATUSES
@@ -191,7 +198,7 @@ class FleetCommand(Command):
         members: dict[str, list[Member]] = {suite.digest: [] for suite in suites}
         total = len(fleet.suspects) * len(suites)
         preview = Preview(store, self.judging, session)
-        counts = Counter[str]()
+        tally = Tally(total)
         with progress.task(f"asking {len(fleet.suspects)} suspects, {len(suites)} suites", total) as advance:
 
             def tasks() -> Iterator[Task]:
@@ -199,22 +206,20 @@ class FleetCommand(Command):
                     for member, task in fleet.tasks(suite.digest, store):
                         members[suite.digest].append(member)
                         if task is None:
-                            counts["failed"] += 1
-                            advance(1, preview.words(counts))
+                            advance(1, tally.add("failed"))
                         else:
                             yield task
 
             def heard(task: Task, result: Result | None) -> None:
-                counts[preview.word(task, result)] += 1
                 for line in result.warnings if result else ():
                     display.warn(f"{task.name}: {line}")
-                advance(1, preview.words(counts))
+                advance(1, tally.add(preview.word(task, result)))
 
             paths = {suite.digest: store.suite_path(suite.digest) for suite in suites}
             ask(tasks(), paths, store, self.where.engine_of(self.jobs), heard, retry=self.retry)
-        if counts["answered before"]:
+        if before := tally.counts[BEFORE]:
             out = display.console()
-            display.say(out, f"answers: {counts['answered before']} of {total} were there already, in {store.folder}")
+            display.say(out, f"answers: {before} of {total} were there already, in {store.folder}")
         return members
 
     def _judge(

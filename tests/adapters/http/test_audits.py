@@ -10,7 +10,7 @@ import deepjudge_statistics
 import numpy as np
 import pytest
 import toys
-from awkward_api import Show, everything, label, rounded, serving
+from awkward_api import Show, everything, label, rounded, serving, status
 
 from deepjudge_core import Decision, JudgeSettings, Session, Suite, build_suite, calibrate, observe, select_seeds
 from deepjudge_core.auditing.audit import judge_suspects
@@ -18,6 +18,9 @@ from deepjudge_core.auditing.session import QueryEvent
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.bundles.bundle import BundleWriter
 from deepjudge_core.bundles.log import read_log, requests_of
+from deepjudge_core.fleets.planning import Fleet
+from deepjudge_core.fleets.store import Store
+from deepjudge_core.fleets.work import perform
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.models.model import Model
 from deepjudge_core.report.audit_json import audit_report
@@ -99,6 +102,18 @@ def test_a_budget_that_does_not_suffice_asks_nothing(place: Path) -> None:
         outcome = judge_suspects(toys.suite(), toys.calibration(8), [subject], judge, session=Session(REGISTRY))
     assert "(over-budget)" in str(outcome.suspects[0].failure)
     assert api.asked == 0
+
+
+@pytest.mark.parametrize(("more", "code"), [("budget = 10", "over-budget"), ("rate = 9", "cannot-answer")])
+def test_a_fleet_asks_an_api_again_that_did_not_answer_today(more: str, code: str, place: Path) -> None:
+    suite = toys.suite()
+    with serving(toys.make_model(0), always=status(503) if code == "cannot-answer" else None) as api:
+        subject = Subject.of(described(place, api.url(), more))
+        with Store(place / "results") as store:
+            [(_, task)] = Fleet([subject], Session(REGISTRY)).tasks(suite.digest, store)
+        assert task is not None
+        result = perform(task, suite, registry=REGISTRY)
+    assert (result.status, result.code) == ("undone", code)
 
 
 def test_noise_keeps_a_suspect_from_being_independent(place: Path) -> None:
