@@ -296,15 +296,15 @@ def in_our_words(error: click.ClickException) -> DeepJudgeError:
     where = f"{command.name}: " if isinstance(command, _Command) else ""
     if isinstance(error, click.NoSuchOption):
         return UsageError(where + _unknown(error.option_name, command), code="unknown-option")
-    if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(command, click.Group):
-        names = command.list_commands(error.ctx)
+    names = command.list_commands(context) if context and isinstance(command, click.Group) else []
+    if isinstance(error, click.exceptions.NoSuchCommand):
         near = difflib.get_close_matches(error.command_name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         expected = ", ".join(names)
         return UsageError(f"no command {error.command_name!r}; expected one of {expected}{hint}", code="unknown-name")
     text = error.format_message().rstrip(".")
-    if context and isinstance(command, click.Group):
-        return UsageError(f"expected a command: {', '.join(command.list_commands(context))}", code="missing-value")
+    if names:
+        return UsageError(f"expected a command: {', '.join(names)}", code="missing-value")
     if isinstance(error, click.BadOptionUsage) and "does not take a value" in text:
         return UsageError(f"{where}{error.option_name}: takes no value, found one", code="wrong-value")
     if isinstance(error, click.BadOptionUsage):
