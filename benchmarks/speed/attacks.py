@@ -68,7 +68,6 @@ def gradients(data: Data) -> Iterator[Row]:
     rows = best(bare, peers.BATCHES)
     victims = {"ONNX": (open_model(data.onnx(LENET)), x)}
     victims["torch"] = open_model(data.lenet(), input_shape=(1, 28, 28)), _first(x)
-    victims["Keras"] = open_model(data.victim(LENET)), x
     ours = {name: partial(victim.gradient, inputs, loss) for name, (victim, inputs) in victims.items()}
     found = race({BARE: partial(bare, rows), **ours}, rounds=3 * ROUNDS)
     for name in ours:

@@ -36,9 +36,9 @@ def judge(data: Data) -> Iterator[Row]:
         found = race(
             {
                 "deepjudge": partial(ours, suspect),
-                "deepjudge, opened anew": lambda file=file, ours=ours: ours(open_model(file)),
+                "deepjudge with opening": lambda file=file, ours=ours: ours(open_model(file)),
                 "bare passes": partial(_passes, session, inputs, rows),
-                "bare passes, opened anew": lambda file=file, inputs=inputs, rows=rows: _passes(
+                "bare passes with opening": lambda file=file, inputs=inputs, rows=rows: _passes(
                     _session(file), inputs, rows
                 ),
             },
@@ -47,8 +47,8 @@ def judge(data: Data) -> Iterator[Row]:
         detail = f"{len(inputs)} cases; {found}; bare: {rows} rows in a batch"
         warm = found.ratio("deepjudge", "bare passes")
         yield Row(f"`judge`, {title}, opened before: deepjudge / bare passes", warm, 1.15, detail=detail)
-        fresh = found.ratio("deepjudge, opened anew", "bare passes, opened anew")
-        yield Row(f"`judge`, {title}, opened anew: deepjudge / bare passes", fresh, 1.4)
+        fresh = found.ratio("deepjudge with opening", "bare passes with opening")
+        yield Row(f"`judge`, {title}, with opening: deepjudge / bare passes", fresh, 1.4)
 
 
 def _suite(data: Data, name: str) -> Suite:

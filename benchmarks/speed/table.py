@@ -63,7 +63,8 @@ def write(rows: Iterable[Row]) -> None:
         raise SystemExit(f"{_PAGE}: expected the marks {_START} and {_END}, found none")
     _, _, rest = page.partition(_START)
     lines = {found["what"]: found[0] for found in _LINE.finditer(rest.partition(_END)[0])}
-    lines.pop(_HEADS[0], None)
+    for head in (_HEADS[0], "---"):
+        lines.pop(head, None)
     lines |= {row.what: row.line() for row in rows}
     table = "\n".join((HEAD, *lines.values()))
     changed = re.sub(f"{_START}.*{_END}", lambda _: f"{_START}\n{table}\n{_END}", page, flags=re.DOTALL)
