@@ -13,7 +13,7 @@ from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_openvino.model import Graph
 from deepjudge_openvino.operations import operations
-from deepjudge_openvino.runtime import EXACT, openvino
+from deepjudge_openvino.runtime import EXACT, openvino, opset
 
 _DTYPES = {"f32": "float32", "f16": "float16", "f64": "float64", "u8": "uint8", "i32": "int32", "i64": "int64"}
 
@@ -90,6 +90,7 @@ class OpenVinoGraph(Graph):
         self._names = {_key(tensor): name for name, tensor in self._tensors.items()}
         self.outputs = tuple(self._names[_key(tensor)] for tensor in _results(model))
         self._requests: dict[tuple[str, ...], Any] = {}
+        self._reordered: dict[str, Any] = {}
         if any(node.get_type_name() == "If" for node in self._dependents()):
             self.hidden = "expected the same layers for every input, found an If that depends on the input"
 
@@ -104,6 +105,34 @@ class OpenVinoGraph(Graph):
             return [np.array(request.get_output_tensor(place).data) for place in range(len(names))]
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot run it on {x.shape}: {_last_line(error)}") from error
+
+    def reordered(self, name: str, x: Array, *, tensor: str, axis: int, order: Array) -> Array | None:
+        """See :class:`Graph`."""
+        try:
+            if tensor not in self._reordered:
+                self._reordered = {tensor: self._compiled(name, tensor, axis)}  # each has weights of its own
+            request = self._reordered[tensor]
+            for state in request.query_state():
+                state.reset()
+            request.infer([np.ascontiguousarray(x), order.astype(np.int64)])
+            return np.array(request.get_output_tensor(0).data)
+        except RuntimeError as error:
+            raise ModelError(f"OpenVINO cannot run it on {x.shape}: {_last_line(error)}") from error
+
+    def _compiled(self, name: str, tensor: str, axis: int) -> Any:
+        # A part that is given the order as its second input; the model is left as it is.
+        own = self._tensors[tensor]
+        order = opset.parameter([-1], np.int64)
+        readers = own.get_target_inputs()
+        taken = opset.gather(own, order, opset.constant(np.int64(axis)))
+        try:
+            for reader in readers:
+                reader.replace_source_output(taken.output(0))
+            part = openvino.Model([self._tensors[name]], self._model.get_sinks(), [self._source.get_node(), order])
+            return openvino.Core().compile_model(part, "CPU", dict(EXACT)).create_infer_request()
+        finally:
+            for reader in readers:
+                reader.replace_source_output(own)
 
     def operations(self, x: Array) -> list[Op]:
         """See :class:`Graph`."""

@@ -10,7 +10,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.outputs import Choice, Output, Outputs
-from deepjudge_core.models.places import find_places, reduce
+from deepjudge_core.models.places import find_places, reduce, spread
 from deepjudge_core.models.taps import Op, Place, Tap, find_taps, input_layout
 from deepjudge_core.types import Array
 
@@ -46,6 +46,24 @@ class Graph(abc.ABC):
         Raises:
             ModelError: When it cannot be run; without the model's name in front.
         """
+
+    def reordered(self, name: str, x: Array, *, tensor: str, axis: int, order: Array) -> Array | None:
+        """A tensor for an input, where another one has its places along an axis in another order.
+
+        Args:
+            name: Of the tensor that is asked for.
+            x: The input.
+            tensor: The other one.
+            axis: Its axis.
+            order: ``(places,)`` int64.
+
+        Returns:
+            The tensor; None where its library cannot do that.
+
+        Raises:
+            ModelError: As :meth:`run`.
+        """
+        return None
 
     @abc.abstractmethod
     def operations(self, x: Array) -> list[Op]:
@@ -113,6 +131,15 @@ class GraphModel(BatchedModel):
         tensors = self._run(layers, x)
         return [reduce(t, self._places[layer], len(x)) for layer, t in zip(layers, tensors, strict=True)]
 
+    def mixed(self, x: Array, layer: str, order: Array) -> Array | None:
+        """See :class:`BatchedModel`."""
+        place = self._places[layer]
+        with prefixed(self.name):
+            scores = self._graph.reordered(
+                self.logits, x, tensor=layer, axis=place.rows, order=spread(order, self._times[layer])
+            )
+        return None if scores is None else np.asarray(reduce(scores, self._places[self.logits], len(x)))
+
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         """Not possible.
 
@@ -178,7 +205,11 @@ class GraphModel(BatchedModel):
         rows, names = [len(x) for x in self._samples], [tap.name for tap in taps]
         of_samples = [list(map(np.shape, self._run(names, x))) for x in self._samples]
         shapes = list(zip(*of_samples, strict=True))
-        return find_places(taps, shapes, self._shapes_for, rows, self.name)
+        places = find_places(taps, shapes, self._shapes_for, rows, self.name)
+        # Of an axis that holds, for each row, another one too.
+        first = dict(zip(names, of_samples[0], strict=True))
+        self._times = {tap: first[tap][place.rows] // rows[0] for tap, place in places.items()}
+        return places
 
     def _shapes_for(self, name: str) -> list[tuple[int, ...]]:
         return [np.shape(self._run([name], x)[0]) for x in self._samples]

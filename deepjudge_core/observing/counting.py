@@ -15,6 +15,7 @@ LEAST = 0.01
 """Share of the way between two cases' scores that a tap has to move them, to count."""
 
 _CASES = 32  # of each set
+_NO_PAIRS = "it takes one input at a time"
 _NOT_HAD = "its framework cannot exchange them between cases"
 
 
@@ -51,14 +52,16 @@ class Counting:
             except ModelError as error:
                 self.unchecked[tap] = str(error)
             else:
-                if exchange is None:
-                    self.unchecked[tap] = _NOT_HAD
-                elif self._influence(exchange) < LEAST:
+                influence = None if exchange is None else self._influence(exchange)
+                if influence is None:
+                    self.unchecked[tap] = _NOT_HAD if exchange is None else _NO_PAIRS
+                elif influence < LEAST:
                     self.decoys.append(tap)
         return tap in self.decoys
 
-    def _influence(self, exchange: Exchange) -> float:
-        # The median, in the set of cases where it is least: a router may use a tap for cases of one kind only.
+    def _influence(self, exchange: Exchange) -> float | None:
+        # The median, in the set of cases where it is least: a router may use a tap for cases of one kind only. None
+        # where no two cases were asked together.
         shares, sets = exchange.influence(independent=self._independent), self._suite.cases.sets[self._rows]
         of_sets = [shares[(sets == which) & np.isfinite(shares)] for which in np.unique(sets)]
-        return min((float(np.median(one)) for one in of_sets if len(one)), default=0.0)
+        return min((float(np.median(one)) for one in of_sets if len(one)), default=None)

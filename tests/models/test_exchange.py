@@ -91,6 +91,14 @@ def test_what_could_not_be_checked_is_said(suite: Suite) -> None:
     assert not any("not checked" in note for note in observe(toys.make_model(3), suite).notes)
 
 
+def test_what_takes_one_input_at_a_time_is_no_decoy(suite: Suite) -> None:
+    model = NumpyModel(toys.make_model(3).weights, toys.SHAPE, fixed_batch=1)
+    observation = observe(model, suite)
+    assert observation.unsteady is None
+    assert observation.layer_map
+    assert any("not checked" in note for note in observation.notes)
+
+
 class Elsewhere(NumpyModel):
     """A copy in a wider layer, beside an honest layer of the victim's width that counts as much."""
 
