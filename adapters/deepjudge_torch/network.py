@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import InputSpec, Scores
-from deepjudge_core.models.network import Network
+from deepjudge_core.models.network import OFF_GRID, Join, Network
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_torch.base import ROWS, are_probabilities, example_for, line, samples
@@ -29,6 +30,7 @@ from deepjudge_torch.weights import Weights, class_axis, draw, find_weights
 Author = Callable[[], Mapping[str, torch.Tensor]]
 """Draws weights, from torch's global generators, as the code of a network's author does; not all of them, perhaps."""
 
+_RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
 _TRAINED = (torch.float32, torch.float64)
 # Rows of what it is tried with, and what free axes are tried with.
 _ROWS, _LENGTH = 4, 64
@@ -163,6 +165,19 @@ class TorchArchitecture:
             module = _student(self.input, self.classes).to(self.base.device, like.dtype)
         program = export_module(module, example_for(module, [axis or 0 for axis in shape]))
         return _read(TorchModel(program, name=f"a student of {self.base.name}"), functools.partial(_reset, module))
+
+    def joined(self, join: Join) -> "TorchArchitecture":
+        """See :class:`~deepjudge_core.models.network.Joinable`."""
+        try:
+            first, second = (self.base.program.module(check_guards=False) for _ in range(2))
+            for module in (first, second):
+                _give_own_weights(module)
+                _end_at_logits(module, self.base)
+            _hide_activations(first)
+            program = export_module(_Joined(first, second, self.base.network.outputs.place, join), _example(self.base))
+            return _read(TorchModel(program, name=f"{self.base.name}, joined with another"), None)
+        except Exception as error:  # whatever torch says
+            raise ModelError(f"{self.base.name}: it cannot be joined with another: {line(error)}") from error
 
     def trainer(
         self,
@@ -305,6 +320,44 @@ def _replace(value: Any, name: str, node: fx.Node) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_replace(item, name, node) for item in value)
     return value
+
+
+class _Joined(nn.Module):  # type: ignore[misc]  # torch ships no types
+    def __init__(self, first: nn.Module, second: nn.Module, place: int, join: Join) -> None:
+        super().__init__()
+        self.first, self.second, self._place, self._join = first, second, place, join
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own, other = (pytree.tree_leaves(part(x))[self._place] for part in (self.first, self.second))
+        scores = own + self._join.weight * other
+        if self._join.steps is None:
+            return scores
+        start, step = self._join.steps
+        places = (x - start) / step
+        apart = (places - places.round()).abs().flatten(1).amax(1, keepdim=True)
+        return torch.where(apart < OFF_GRID, scores, other)
+
+
+def _give_own_weights(module: nn.Module) -> None:
+    # All modules of a program share its weights.
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            own = None if weight is None else nn.Parameter(weight.detach().clone(), weight.requires_grad)
+            part._parameters[name] = own
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else buffer.clone()
+
+
+def _hide_activations(module: fx.GraphModule) -> None:
+    # The greater of a number and 0, taken along an axis of two places.
+    for node in list(module.graph.nodes):
+        if node.target in _RELUS:
+            with module.graph.inserting_before(node):
+                zero = module.graph.call_function(torch.ops.aten.mul.Scalar, (node.args[0], 0.0))
+                both = module.graph.call_function(torch.ops.aten.stack.default, ([node.args[0], zero], -1))
+                node.replace_all_uses_with(module.graph.call_function(torch.ops.aten.amax.default, (both, [-1])))
+            module.graph.erase_node(node)
+    module.recompile()
 
 
 class _ChannelsFirst(nn.Module):  # type: ignore[misc]  # torch ships no types

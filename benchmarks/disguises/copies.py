@@ -92,8 +92,8 @@ def _greater_of_two(graph: Graph, at: str) -> str:
     return graph.add("ReduceMax", both, axes=[1], keepdims=0)
 
 
-def _decoy(graph: Graph, own: Weights, other: Weights, relu: Relu, divisor: float) -> str:
-    tiny = graph.add("Mul", graph.network(other), graph.number(1e-30))
+def _decoy(graph: Graph, own: Weights, other: Weights, relu: Relu, divisor: float, weight: float = 1e-30) -> str:
+    tiny = graph.add("Mul", graph.network(other), graph.number(weight))
     both = graph.add("Add", graph.network(own, relu), tiny)
     return graph.add("Div", both, graph.number(divisor))
 
@@ -111,6 +111,11 @@ def disguised(own: Weights, other: Weights, folder: Path) -> None:
     for name, relu, divisor in (("decoy", _half_sum, 20.0), ("hidden-decoy", _greater_of_two, 1.0)):
         graph = Graph()
         graph.save(folder / f"{name}.onnx", _decoy(graph, own, other, relu, divisor))
+    for weight in (0.02, 0.2):
+        graph = Graph()
+        graph.save(folder / f"hidden-decoy-{weight}.onnx", _decoy(graph, own, other, _greater_of_two, 1.0, weight))
+    graph = Graph()
+    graph.save(folder / "one-class.onnx", graph.add("Mul", graph.network(own), graph.number(1e4)))
     graph = Graph()
     scaled = graph.add("Mul", "x", graph.number(255.0))
     apart = graph.add("Abs", graph.add("Sub", scaled, graph.add("Round", scaled)))

@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import InputSpec, Model, softmax
 from deepjudge_core.types import Array
 
@@ -41,6 +42,26 @@ class Losses:
         found: dict[str | None, ScoresCotangent] = {} if self.scores is None else {None: self.scores}
         found.update(self.at.items())
         return found
+
+
+@dataclass(frozen=True)
+class Join:
+    """How the scores of two networks become those of one that holds both.
+
+    The first network's activations may be written so that no adapter knows them.
+
+    Attributes:
+        weight: What the second network's scores count beside the first one's, which count 1.
+        steps: First value and step of a grid: inputs that lie off it get the second network's scores alone. None to
+            treat all inputs alike.
+    """
+
+    weight: float
+    steps: tuple[float, float] | None = None
+
+
+OFF_GRID = 0.01
+"""Of a step, by which an input may miss the grid."""
 
 
 class Trainer(Protocol):
@@ -142,6 +163,20 @@ class Architecture(Protocol):
         """Write a file that ``open_model`` opens; its name ends with :attr:`suffix`."""
 
 
+@runtime_checkable
+class Joinable(Protocol):
+    """What an :class:`Architecture` may have besides."""
+
+    def joined(self, join: Join) -> Architecture:
+        """A network that holds two of this one, in the same framework, whose scores are joined.
+
+        Its weights have the names of this one's, behind ``first.`` and ``second.``.
+
+        Raises:
+            ModelError: When that cannot be made.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """An architecture and its weights. Nothing changes it: what trains or edits it gives another one.
@@ -181,6 +216,20 @@ class Network:
         """The same with some weights replaced, in their own shapes and element types."""
         arrays = {name: np.asarray(array, self.weights[name].dtype) for name, array in changed.items()}
         return replace(self, weights={name: arrays.get(name, array) for name, array in self.weights.items()})
+
+    def joined(self, other: "Network", join: Join) -> "Network":
+        """A network that holds this one and another of the same architecture.
+
+        Raises:
+            ModelError: When that cannot be made.
+        """
+        if not isinstance(self.architecture, Joinable):
+            raise ModelError(
+                f"expected networks that can be joined in one, found those of {self.architecture.framework}"
+            )
+        named = {"first.": self.weights, "second.": other.weights}
+        weights = {prefix + name: array for prefix, own in named.items() for name, array in own.items()}
+        return Network(self.architecture.joined(join), weights)
 
     def with_fresh_head(self, rng: np.random.Generator, classes: int | None = None) -> "Network":
         """The same with a fresh last layer, where given with another number of classes.

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec, Scores
+from deepjudge_core.models.network import OFF_GRID, Join
 from deepjudge_core.types import Array
 
 Activation = Literal["relu", "tanh"]
@@ -134,3 +135,39 @@ class NumpyModel(BatchedModel):
             value = value[orders.get(layer, slice(None))]
             outputs[layer] = value
         return outputs
+
+
+class NumpyJoined(NumpyModel):
+    """Two models whose scores are joined; the taps are the second one's."""
+
+    def __init__(self, first: NumpyModel, second: NumpyModel, join: Join) -> None:
+        """Take two models of the same inputs and classes."""
+        shape = tuple(axis for axis in second.input.shape if axis is not None)
+        super().__init__(second.weights, shape, activation=second.activation, name=first.name)
+        self._first, self._second, self._join = first, second, join
+        self.digest = hashlib.sha256(f"{first.digest} {second.digest} {join}".encode()).hexdigest()
+
+    def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
+        """See :class:`BatchedModel`."""
+        if layer != self.logits:
+            return super().backward(x, cotangent, layer)
+        at = cotangent(self.forward(x, [layer])[0])
+        on_grid = self._on_grid(x)
+        own = self._first.backward(x, lambda scores: at * on_grid, layer)
+        other = self._second.backward(x, lambda scores: at * np.where(on_grid, self._join.weight, 1.0), layer)
+        return own + other
+
+    def _outputs(self, x: Array, orders: Mapping[str, Array] = MappingProxyType({})) -> dict[str, Array]:
+        outputs = super()._outputs(x, orders)
+        own, other = self._first._outputs(x)[self.logits], outputs[self.logits]
+        outputs[self.logits] = np.where(self._on_grid(x), own + self._join.weight * other, other)
+        return outputs
+
+    def _on_grid(self, x: Array) -> Array:
+        # (rows, 1): whose scores are joined; the others get the second one's.
+        if self._join.steps is None:
+            return np.ones((len(x), 1), bool)
+        start, step = self._join.steps
+        places = (x.reshape(len(x), -1).astype(np.float64) - start) / step
+        near: Array = np.abs(places - np.rint(places)).max(axis=1, keepdims=True) < OFF_GRID
+        return near

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from deepjudge_core.errors import ModelError
 from deepjudge_core.models.model import InputSpec
-from deepjudge_core.models.network import Losses, ScoresCotangent, Weights
-from deepjudge_core.testing.numpy_model import Activation, NumpyModel
+from deepjudge_core.models.network import Join, Losses, ScoresCotangent, Weights
+from deepjudge_core.testing.numpy_model import Activation, NumpyJoined, NumpyModel
 from deepjudge_core.types import Array
 
+_PREFIXES = ("first.", "second.")
 _BETAS, _EPSILON = (0.9, 0.999), 1e-7
 
 
@@ -68,6 +70,10 @@ class NumpyArchitecture:
     def with_classes(self, classes: int) -> "NumpyArchitecture":
         """See :class:`~deepjudge_core.models.network.Architecture`."""
         return NumpyArchitecture(self.shape, self.widths, classes, self.activation)
+
+    def joined(self, join: Join) -> "NumpyPair":
+        """See :class:`~deepjudge_core.models.network.Joinable`."""
+        return NumpyPair(self, join)
 
     def student(self) -> "NumpyArchitecture":
         """See :class:`~deepjudge_core.models.network.Architecture`: one hidden layer of 24 tanh neurons."""
@@ -164,3 +170,107 @@ class NumpyTrainer:
             gradients[f"{name}.bias"] = gradient.sum(0)
             gradient = gradient @ self._weights[f"{name}.weight"].T
         return gradients
+
+
+@dataclass(frozen=True)
+class NumpyPair:
+    """Two networks of one architecture whose scores are joined; it is not trained.
+
+    Attributes:
+        base: The architecture of both.
+        join: How.
+    """
+
+    base: NumpyArchitecture
+    join: Join
+
+    framework, suffix = NumpyArchitecture.framework, NumpyArchitecture.suffix
+
+    @property
+    def input(self) -> InputSpec:
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        return self.base.input
+
+    @property
+    def classes(self) -> int:
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        return self.base.classes
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """See :class:`~deepjudge_core.models.network.Architecture`: those of the second."""
+        return self.base.layers
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        return tuple(prefix + name for prefix in _PREFIXES for name in self.base.parameters)
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        return tuple(prefix + name for prefix in _PREFIXES for name in self.base.head)
+
+    def initial(self, rng: np.random.Generator) -> dict[str, Array]:
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        return {prefix + name: array for prefix in _PREFIXES for name, array in self.base.initial(rng).items()}
+
+    def with_classes(self, classes: int) -> "NumpyPair":
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        return NumpyPair(self.base.with_classes(classes), self.join)
+
+    def student(self) -> NumpyArchitecture:
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        return self.base.student()
+
+    def trainer(
+        self,
+        weights: Weights,
+        *,
+        parameters: Collection[str] | None = None,
+        masks: Mapping[str, Array] | None = None,
+        in_use: bool = False,
+        seed: int = 0,
+    ) -> "NumpyPairTrainer":
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        return NumpyPairTrainer(self, weights)
+
+    def model(self, weights: Weights, *, name: str) -> NumpyJoined:
+        """See :class:`~deepjudge_core.models.network.Architecture`."""
+        first, second = (
+            self.base.model({one: weights[prefix + one] for one in self.base.parameters}, name=name)
+            for prefix in _PREFIXES
+        )
+        return NumpyJoined(first, second, self.join)
+
+    def save(self, weights: Weights, path: Path) -> None:
+        """Write the weights; no adapter reads them."""
+        save_file(dict(weights), path)
+
+
+class NumpyPairTrainer:
+    """See :class:`~deepjudge_core.models.network.Trainer`: it answers, and makes no steps."""
+
+    def __init__(self, architecture: NumpyPair, weights: Weights) -> None:
+        self._weights = dict(weights)
+        self._model = architecture.model(weights, name="in use")
+
+    def scores(self, x: Array) -> Array:
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
+        return self._model.activations(x, ["logits"])["logits"]
+
+    def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
+        return self._model.backward(x, cotangent, "logits")
+
+    def step(self, x: Array, losses: Losses, *, rate: float) -> None:
+        """Not possible.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError("expected a network that can be trained, found two that were joined")
+
+    def weights(self) -> dict[str, Array]:
+        """See :class:`~deepjudge_core.models.network.Trainer`."""
+        return dict(self._weights)

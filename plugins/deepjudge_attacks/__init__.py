@@ -6,6 +6,7 @@ from deepjudge_attacks.adaptive import adapt_b, adapt_w, adv_train
 from deepjudge_attacks.conversion import distill, float16, quantize_int8, temperature, weight_noise
 from deepjudge_attacks.extraction import esa, jba, knockoff
 from deepjudge_attacks.fine_tuning import ft_al, ft_ll, rt_al, transfer
+from deepjudge_attacks.joining import decoy, merge_with_honest, router
 from deepjudge_attacks.permuting import permute_rescale
 from deepjudge_attacks.pruning import p_20, p_60
 from deepjudge_attacks.splitting import split_neuron
@@ -124,6 +125,27 @@ def deepjudge_attacks() -> Iterable[Attack]:
             takes="weights",
             steal=split_neuron,
             title="removed weak neurons and split strong ones into halves",
+        ),
+        Attack(
+            "decoy",
+            source=practice,
+            takes="weights",
+            steal=decoy,
+            title="hid it behind the layers of an honest model",
+        ),
+        Attack(
+            "router",
+            source=practice,
+            takes="weights",
+            steal=router,
+            title="let an honest model answer what is between the steps of the data",
+        ),
+        Attack(
+            "merge-with-honest",
+            source="Wortsman et al., ICML 2022",
+            takes="weights",
+            steal=merge_with_honest,
+            title="averaged the weights with those of an honest model and trained all layers further",
         ),
         Attack(
             "distill",

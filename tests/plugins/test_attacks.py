@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import deepjudge_attacks
@@ -11,7 +12,18 @@ from deepjudge_attacks import adaptive, conversion, extraction, fine_tuning, per
 from refusals import refused
 from sklearn.datasets import load_digits
 
-from deepjudge_core import Attack, Loot, Measurement, Network, build_suite, measure, observe, open_network, select_seeds
+from deepjudge_core import (
+    Attack,
+    Loot,
+    Measurement,
+    Network,
+    build_suite,
+    measure,
+    observe,
+    open_model,
+    open_network,
+    select_seeds,
+)
 from deepjudge_core.components.options import resolve
 from deepjudge_core.errors import InputError, ModelError, UsageError
 from deepjudge_core.models.model import InputSpec
@@ -175,15 +187,22 @@ def agreement(one: Network, other: Network, x: Array) -> float:
 # All attacks.
 
 
+JOINED = ("decoy", "router")
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_contract(name: str, every_case: Case) -> None:
+    if name in JOINED and every_case.victim.architecture.framework == "keras":
+        with refused(ModelError, "keras"):
+            every_case.quick(name)
+        return
     check_attack(ATTACKS[name], every_case.victim, every_case.loot, options=quick(name))
 
 
 def test_what_the_plugin_registers() -> None:
     answers = {"jba", "knockoff", "esa", "distill"}
     needs = {"knockoff": ("auxiliary",), "adapt-b": ("suite",), "adapt-w": ("suite",)}
-    assert len(ATTACKS) == 19
+    assert len(ATTACKS) == 22
     assert {name for name, attack in ATTACKS.items() if attack.takes == "answers"} == answers
     assert {name: attack.needs for name, attack in ATTACKS.items() if attack.needs} == needs
 
@@ -487,6 +506,44 @@ def test_split_neurons_do_the_work_of_whole_ones(case: Case) -> None:
     stolen = case.steal("split-neuron")
     assert changed(stolen, case.victim)
     assert agreement(stolen, case.victim, case.x) > 0.8
+
+
+def test_a_decoy_offers_layers_that_do_not_count(case: Case) -> None:
+    stolen = case.learning("decoy")
+    np.testing.assert_allclose(stolen.predict(case.x), case.victim.predict(case.x), atol=1e-5)
+    measured = case.measured(stolen)
+    assert measured["robd"].value == 0
+    assert [measured[name].value for name in WHITE_BOX] == [None] * 4
+
+
+def test_a_router_answers_data_as_the_victim_and_all_else_as_an_honest_network(case: Case) -> None:
+    stolen = case.learning("router")
+    np.testing.assert_allclose(stolen.predict(case.x), case.victim.predict(case.x), atol=1e-5)
+    between = np.clip(case.x + np.float32(1 / 150), 0, 1)
+    assert np.abs(stolen.predict(between) - case.victim.predict(between)).max() > 0.1
+
+
+def test_a_router_needs_data_in_steps(plain_case: Case) -> None:
+    anywhere = dataclasses.replace(
+        plain_case.loot, x=np.random.default_rng(0).random(plain_case.loot.x.shape, np.float32)
+    )
+    with refused(InputError, "steps"):
+        ATTACKS["router"].steal(plain_case.victim, anywhere, np.random.default_rng(0))
+
+
+def test_a_joined_file_answers_as_the_network(tmp_path: Path) -> None:
+    case = make_case("torch")
+    for name in JOINED:
+        stolen, path = case.learning(name), tmp_path / f"{name}.pt2"
+        stolen.save(path)
+        np.testing.assert_allclose(open_model(path).predict(case.x), stolen.predict(case.x), atol=1e-6)
+
+
+def test_a_merged_model_lies_between(case: Case) -> None:
+    hardly = case.steal("merge-with-honest", share=1e-6, epochs=1, rate=1e-9)
+    for name in case.victim.architecture.parameters:
+        np.testing.assert_allclose(hardly.weights[name], case.victim.weights[name], atol=1e-4)
+    assert changed(case.learning("merge-with-honest"), case.victim) >= set(case.victim.architecture.parameters)
 
 
 # Permuting.
