@@ -11,6 +11,7 @@ from deepjudge_core.models.places import reduce
 from deepjudge_core.models.taps import Place
 from deepjudge_core.types import Array
 from deepjudge_onnx.conversion import conversion_error, convert
+from deepjudge_onnx.graph import pool_first
 
 
 class Differentiable:
@@ -28,6 +29,7 @@ class Differentiable:
             ModelError: When it cannot be converted.
         """
         self._place, self._name = place, name
+        pool_first(model.graph)
         try:
             self._module = convert(model)
         except ModelError as error:

@@ -1,5 +1,6 @@
 """What can be asked of an ONNX graph without knowing what its operations mean, and parts of it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -104,6 +105,28 @@ def reordered(model: ModelProto, name: str, axis: int) -> ModelProto:
     graph.node.extend(copied)
     graph.input.append(onnx.helper.make_tensor_value_info(ORDER, TensorProto.INT64, [None]))
     return model
+
+
+def pool_first(graph: GraphProto) -> None:
+    """Put each ReLU that only max pooling uses behind the pool.
+
+    There it gives the same numbers and the same gradients, of a quarter of the places: the greatest of several is cut
+    off at 0 as each of them is.
+
+    Args:
+        graph: Is changed.
+    """
+    users = Counter(name for node in graph.node for name in reads(node)) + Counter(out.name for out in graph.output)
+    makers = {name: node for node in graph.node for name in node.output}
+    for pool in [node for node in graph.node if node.op_type == "MaxPool" and len(node.output) == 1]:
+        relu = makers.get(pool.input[0])
+        if relu is None or relu.op_type != "Relu" or users[relu.output[0]] > 1:
+            continue
+        pooled = f"{relu.output[0]} pooled"
+        after = NodeProto(op_type="Relu", name=relu.name, input=[pooled], output=pool.output)
+        pool.input[0], pool.output[0] = relu.input[0], pooled
+        relu.CopyFrom(pool)
+        pool.CopyFrom(after)
 
 
 def reads(node: NodeProto) -> set[str]:

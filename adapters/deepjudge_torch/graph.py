@@ -5,7 +5,7 @@ A graph is that of ``ExportedProgram.module()``: one placeholder, ``get_attr`` n
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ from deepjudge_torch.memory import shares_memory
 from deepjudge_torch.values import Values
 
 _LAYERS = {Role.ACTIVATION, Role.PROJECTION, Role.RECURRENT}
+_MAX_POOLS = {"max_pool1d", "max_pool2d", "max_pool3d"}
 _SOFTMAX = (Scores.PROBABILITIES, Scores.LOG_PROBABILITIES)
 
 
@@ -156,7 +157,12 @@ def extract(
     for node in graph.nodes:
         if node.op == "placeholder" and node.name != network.input:
             continue
+        if _may_follow_a_pool(node, {*names, mixed}):
+            copies[node] = copies[node.args[0]]
+            continue
         copies[node] = part.node_copy(node, copies.__getitem__)
+        if node.args and _may_follow_a_pool(node.args[0], {*names, mixed}):
+            copies[node] = part.call_function(torch.ops.aten.relu.default, (copies[node],))
         if node.target is torch.ops.aten.view.default:  # which some layouts refuse
             copies[node].target = torch.ops.aten.reshape.default
         if node.name == network.input:
@@ -174,6 +180,17 @@ def extract(
     part.output([outputs[name] for name in names])
     part.eliminate_dead_code()
     return fx.GraphModule(state, part)
+
+
+def _may_follow_a_pool(node: Any, read: Set[str | None]) -> bool:
+    # Whether it is a ReLU that only max pooling uses, and nobody reads. Behind the pool it gives the same numbers and
+    # the same gradients, of a quarter of the places: the greatest of several is cut off at 0 as each of them is.
+    if not isinstance(node, fx.Node) or operation(node) != "relu" or node.name in read or len(node.users) != 1:
+        return False
+    (pool,), before = node.users, node.args[0]
+    # In place, others may see what it does.
+    alone = len(before.users) == 1 and not any(shares_memory(before, written=written) for written in (True, False))
+    return operation(pool) in _MAX_POOLS and isinstance(pool.meta.get("val"), torch.Tensor) and alone
 
 
 def sizes(value: torch.Tensor) -> list[Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepjudge_core.models.sampling import evenly
+from deepjudge_core.models.threads import one_thread
 from deepjudge_core.types import Array
 
 _MOST_TAPS = 64  # that are tried, evenly spread over the depth
@@ -71,6 +72,10 @@ class Recovery:
             tap: Its name.
             outputs: ``(cases, neurons)`` its outputs.
         """
+        with one_thread():
+            self._add(tap, outputs)
+
+    def _add(self, tap: str, outputs: Array) -> None:
         wide = _standardised(outputs)
         columns = self._columns(wide)
         for layer, target in self._layers.items():

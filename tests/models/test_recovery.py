@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from deepjudge_core.models.recovery import Recovery, explained, taps_to_try
+from deepjudge_core.types import Array
 
 CASES, NEURONS = 240, 12
 
@@ -107,3 +109,24 @@ def test_taps_are_bounded_in_number_and_width() -> None:
     assert "wide" not in chosen
     assert next(iter(chosen)) == "tap0"
     assert list(chosen)[-1] == "logits"
+
+
+def test_small_matrices_are_multiplied_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    solve, found = np.linalg.solve, list[set[int]]()
+
+    def watched(*matrices: Array) -> Array:
+        found.append(threads())
+        solution: Array = solve(*matrices)
+        return solution
+
+    rng = np.random.default_rng(0)
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        monkeypatch.setattr(np.linalg, "solve", watched)
+        Recovery({"layer": rng.normal(size=(20, 3))}, 0).add("tap", rng.normal(size=(20, 4)))
+        assert threads() == before
+    if before == {2}:  # another BLAS cannot be told
+        assert found == [{1}, {1}]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from deepjudge_torch.aten import operation
 from deepjudge_torch.base import digest_of
 from deepjudge_torch.memory import channels_last, is_of_any_layout
 from deepjudge_torch.model import TorchModel
@@ -83,3 +84,35 @@ def test_the_digest_is_the_same_however_weights_lie() -> None:
 
 def test_kernels_of_one_channel_are_turned_too() -> None:
     assert channels_last(torch.zeros(6, 1, 5, 5)).stride() == (25, 1, 5, 1)
+
+
+class Pooled(nn.Module):
+    """A ReLU before a pool, and one that is read as well as pooled."""
+
+    def __init__(self, *, inplace: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.end = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3), nn.Linear(12, 5)
+        self.relu, self.pool = nn.ReLU(inplace=inplace), nn.MaxPool2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = self.relu(self.second(self.pool(self.relu(self.first(x)))))
+        scores: torch.Tensor = self.end(torch.cat([self.pool(wide).mean((2, 3)), wide.mean((2, 3))], 1))
+        return scores
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_relu_behind_its_pool_changes_no_bit(inplace: bool) -> None:
+    module = Pooled(inplace=inplace).eval()
+    model = open_model(module, input_shape=(1, 12, 12))
+    assert isinstance(model, TorchModel)
+    x = np.random.default_rng(0).normal(size=(5, 1, 12, 12)).astype(np.float32)
+    part = model._part([model.logits])
+    order = [word for node in part.graph.nodes for word in ("relu", "max_pool2d") if operation(node) == word]
+    assert order == ["max_pool2d", "relu", "relu", "max_pool2d"]  # the second is used by others too
+    leaf = torch.from_numpy(x).requires_grad_()
+    expected = module.to(memory_format=torch.channels_last)(leaf)
+    expected.sum().backward()
+    assert leaf.grad is not None
+    assert np.array_equal(model.activations(x, [model.logits])[model.logits], expected.detach().numpy())
+    assert np.array_equal(model.gradient(x, lambda scores, rows: np.ones_like(scores)), leaf.grad.numpy())
