@@ -171,8 +171,9 @@ def _located(file: Bytes, header: Header, config: Mapping[str, Any]) -> dict[str
         if kind is None or not numbers:
             raise file.damaged(f"{shown(name)} is of the type {place.kind} and the shape {place.shape}")
         block, width = GGML_QUANT_SIZES[kind]
-        if place.shape and place.shape[-1] % block:
-            raise file.damaged(f"{shown(name)} has rows of {place.shape[-1]} numbers, which {kind.name} has not")
+        last = (place.shape or (1,))[-1]
+        if last % block:
+            raise file.damaged(f"{shown(name)} has rows of {last} numbers, which {kind.name} has not")
         if place.offset != -(-at // alignment) * alignment:
             raise file.damaged(f"{shown(name)} begins elsewhere than behind the tensor before it")
         at = place.offset + numbers // block * width

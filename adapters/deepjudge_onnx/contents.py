@@ -23,6 +23,8 @@ _DEEPEST = 64
 # calls that there were, since each takes time; and the bytes that protobuf can hold.
 _MOST_NODES, _MOST_BYTES = 100_000, 2**31 - 1
 
+_TYPES = set(TensorProto.DataType.values())
+
 # Values in a byte of the smallest element type.
 _PER_BYTE = 8
 
@@ -35,6 +37,7 @@ def check(model: ModelProto) -> None:
     Raises:
         ModelError: Saying what was found, without the model's name in front.
     """
+    _check_names(model)
     functions = {_key(function): function for function in model.functions}
     if len(functions) < len(model.functions):
         raise ModelError("expected functions with different names, found two of the same name")
@@ -45,6 +48,8 @@ def check(model: ModelProto) -> None:
                 "needs its author's library; export it with ONNX's own operations"
             )
     for tensor in tensors(model):
+        if tensor.data_type not in _TYPES:
+            raise ModelError(f"expected an element type of ONNX, found {tensor.data_type} in {tensor.name[:60]!r}")
         if not onnx.external_data_helper.uses_external_data(tensor) and _lacks(tensor):
             raise ModelError(
                 f"expected data that matches the shape of its weights, found {tensor.ByteSize()} bytes "
@@ -52,6 +57,20 @@ def check(model: ModelProto) -> None:
             )
     if functions:
         _check_functions(model, functions)
+
+
+def _check_names(model: ModelProto) -> None:
+    # protobuf gives a text that is no UTF-8 as bytes, which nobody expects.
+    nodes = [node for body in (model.graph, *model.functions) for node in _all(body)]
+    texts: list[object] = [tensor.name for tensor in tensors(model)]
+    texts += [text for node in nodes for text in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    texts += [attribute.name for node in nodes for attribute in node.attribute]
+    graphs = [model.graph, *(inner for node in nodes for inner in bodies(node))]
+    texts += [value.name for graph in graphs for value in (*graph.input, *graph.output, *graph.value_info)]
+    texts += [text for function in model.functions for text in (*_key(function), *function.input, *function.output)]
+    found = next((text for text in texts if not isinstance(text, str)), None)
+    if found is not None:
+        raise ModelError(f"expected names in UTF-8, found {str(found)[:60]}")
 
 
 def check_external(names: Iterable[str], folder: Path) -> None:

@@ -117,6 +117,9 @@ class AuditOutcome(Shown):
         facts = {
             "victim": self.suite.victim.model.name,
             "controls": str(len(self.calibration.controls)),
+            "count as": str(self.calibration.effective)
+            if self.calibration.effective < len(self.calibration.controls)
+            else "",
             "rule": self.rule,
             "remark": [
                 remark(one.path, one.failure or (one.verdict.reason if one.verdict else None)) for one in self.suspects
@@ -153,7 +156,7 @@ class AuditOutcome(Shown):
     def limits(self) -> tuple[str, ...]:
         """What cannot be concluded from these controls, and of weights if the victim's ancestor is not known."""
         weights = self.suite.ancestor is None and any(metric.of_weights for metric in self.metrics)
-        return limits(self.calibration.strata, weights=weights)
+        return limits(self.calibration.kinds, weights=weights)
 
     @property
     def fdr(self) -> float | None:

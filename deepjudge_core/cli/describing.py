@@ -113,6 +113,7 @@ def of_report(report: AuditReport) -> Iterator[Sheet]:
         else "",
         "layers": ", ".join(layer.name for layer in report.suite.layers),
         "controls": str(len(report.calibration.controls)),
+        "count as": str(report.calibration.effective) if report.calibration.effective else "",
         "rule": f"{report.rule} {_options(report.rule_options)}",
         "keys": [f"{key.name} of the scheme {key.scheme}: {key.digest}" for key in report.suite.keys or ()],
         "note": [*report.suite.notes, *report.calibration.notes],

@@ -256,6 +256,12 @@ def show_observation(out: Console, observation: Observation) -> None:
         say(out, f"note        {note}")
 
 
+def count_of(calibration: Calibration) -> str:
+    """How many controls there are, and as how many they count where some are near-duplicates."""
+    count, effective = len(calibration.controls), calibration.effective
+    return str(count) if effective == count else f"{count} (near-duplicates count as one: {effective})"
+
+
 def show_calibration(out: Console, calibration: Calibration, *, limited: bool = True) -> None:
     """The controls and their values; then why, where one is missing.
 
@@ -265,9 +271,9 @@ def show_calibration(out: Console, calibration: Calibration, *, limited: bool = 
         limited: Whether it is said what they leave open; a report of suspects says it itself.
     """
     names = list(calibration.measurements[0]) if calibration.measurements else []
-    tell(out, f"controls    {len(calibration.controls)}")
+    tell(out, f"controls    {count_of(calibration)}")
     tell(out, f"match       {calibration.match}")
-    for limit in narrow(calibration.strata) if limited else ():
+    for limit in narrow(calibration.kinds) if limited else ():
         tell(out, f"limit       {limit}")
     if calibration.controls:
         tables.show_controls(out, calibration, partial(tell, out))

@@ -34,8 +34,8 @@ def warn_of(calibration: Calibration) -> None:
     """Say what is doubtful of the controls."""
     for note in calibration.notes:
         display.warn(note)
-    if 0 < len(calibration.controls) < LEAST_CONTROLS:
-        display.warn(f"{len(calibration.controls)} controls; a verdict needs at least {LEAST_CONTROLS}")
+    if 0 < calibration.effective < LEAST_CONTROLS:
+        display.warn(f"{display.count_of(calibration)} controls; a verdict needs at least {LEAST_CONTROLS}")
 
 
 def status_of(report: AuditOutcome, *, strict: bool = False) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli.plan import Plan
+from deepjudge_core.components.strata import parts_of
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import LEAST_CONTROLS
 from deepjudge_core.judging.exact import LOG10_LEVEL
@@ -23,7 +24,7 @@ _SIBLING_CONTROLS = ("--stratum", f"common-ancestor={_SIBLINGS}")
 
 def needs_controls(outcome: AuditOutcome) -> bool:
     """Whether a verdict is open that controls could settle."""
-    few = len(outcome.calibration.controls) < LEAST_CONTROLS
+    few = outcome.calibration.effective < LEAST_CONTROLS
     return few and any(result.decision is Decision.INCONCLUSIVE for result in outcome.suspects)
 
 
@@ -98,12 +99,12 @@ def after_compare(words: Sequence[str], outcome: AuditOutcome) -> Iterator[str]:
             "a suspect has in common with that one, too, then accuses nobody"
         )
         yield f"    {_line([*words, '--ancestor', _ANCESTOR])}"
-    siblings = outcome.calibration.strata.count("common-ancestor")
+    siblings = sum("common-ancestor" in parts_of(stratum) for stratum in outcome.calibration.strata)
     if known and explained and siblings < LEAST_CONTROLS:
         yield from _why_of_weights(ancestor=True)
         yield f"    {_line([*words, *_SIBLING_CONTROLS])}"
     open_to_controls = [one for one in unclear if one not in explained and _measured(one)]
-    if open_to_controls and len(outcome.calibration.controls) < LEAST_CONTROLS:
+    if open_to_controls and outcome.calibration.effective < LEAST_CONTROLS:
         yield (
             f"next: give at least {LEAST_CONTROLS} controls, independent models of the same kind: distances are then "
             "judged, too, and find weights whose neurons were put into another order"

@@ -5,14 +5,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from deepjudge_core.auditing.folders import SKIPPED, Found, Skipped, by_code, look_at, look_into
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.cli import display
 from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.components.registry import Adapters, load_registry
-from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.strata import Stratum, stratum_of
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.files.fetching import is_address, matches
 from deepjudge_core.judging.fitting import Offer
@@ -51,16 +50,14 @@ class StratumControls:
             UsageError: When it is none.
         """
         name, equals, controls = text.partition("=")
-        for stratum in get_args(Stratum):
-            if name == stratum and controls:
-                return cls(stratum, tuple(_listed(controls)))
-        if name in get_args(Stratum):
+        try:
+            stratum = stratum_of(name)
+        except UsageError as error:
+            raise UsageError(f"expected STRATUM=CONTROL,..., found {text!r}: {error}", code="wrong-value") from None
+        if not controls:
             form = f"expected {name}=CONTROL,..., the controls of this stratum, found {text!r}"
             raise UsageError(form, code="wrong-value" if equals else "missing-value")
-        raise UsageError(
-            f"expected STRATUM=CONTROL,... with one of {', '.join(get_args(Stratum))}, found {text!r}",
-            code="wrong-value",
-        )
+        return cls(stratum, tuple(_listed(controls)))
 
 
 def _listed(text: str) -> list[str]:

@@ -109,8 +109,8 @@ def show_controls(out: Console, calibration: Calibration, say: Callable[[str], N
     paths = [control.model.name for control in controls]
     parts = [Part(name, [Text(_measured(one[name])) for one in values], right=True) for name in names]
     kinds = Part("format", [Text(clean(control.model.framework)) for control in controls], right=False)
-    strata = Part("stratum", [Text(stratum or "unknown") for stratum in calibration.strata], right=False)
-    known = [strata] if any(calibration.strata) else []
+    strata = Part("stratum", [Text(stratum or "unknown") for stratum in calibration.divided], right=False)
+    known = [strata] if any(calibration.divided) else []
     layouts = [[kinds, *known, *parts], [*known, *parts], parts, []]
     shown = show(out, "control", paths, layouts, say)
     if parts and not shown:

@@ -10,12 +10,14 @@ import numpy as np
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.schemes import Matches
-from deepjudge_core.components.strata import Stratum, two_groups
-from deepjudge_core.errors import CalibrationError, FileFormatError
+from deepjudge_core.components.strata import SHARING, Stratum, parts_of, product, stratum_of, two_groups
+from deepjudge_core.errors import CalibrationError, FileFormatError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
 from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, is_far
+from deepjudge_core.judging.architecture import OTHER, SAME, Architecture, Widths, kind_of, widths
 from deepjudge_core.judging.fitting import metrics_for
+from deepjudge_core.judging.likeness import Likeness
 from deepjudge_core.judging.measure import Measured, Measurements, accuracy_of, measure_by
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match
 from deepjudge_core.judging.transfer import transfer
@@ -30,6 +32,8 @@ from deepjudge_core.text import counted
 from deepjudge_core.types import Array
 
 LEAST_CONTROLS = 3
+SPREAD_UNKNOWN = "nothing is known of how honest models differ"
+"""What follows from controls that are all at one distance."""
 _SAME = (
     1e-5  # answers whose probabilities differ by less come from one model, whatever the file format; layers likewise
 )
@@ -46,7 +50,11 @@ class Calibration(Shown):
         measurements: Their values, in the same order.
         notes: What a reader should know: controls counted once, for instance.
         match: How neurons were put beside the victim's, of controls and so of suspects.
-        strata: Of each control its stratum, None where that is not known; empty where none is known.
+        strata: Of each control its stratum, as it was said, None where that is not known; empty where none is known.
+        clusters: Of each control the place of the first that it is a near-duplicate of, its own where it is of none;
+            empty where nobody looked.
+        doubtful: Places of controls that look like copies of the victim.
+        architecture: The victim's; None where its layers cannot be seen.
         derived: Notes that follow from the answers and that the file, which may be anybody's, does not have.
     """
 
@@ -57,6 +65,55 @@ class Calibration(Shown):
     match: Match = DEFAULT_MATCH
     strata: tuple[Stratum | None, ...] = ()
     derived: tuple[str, ...] = ()
+    clusters: tuple[int, ...] = ()
+    doubtful: tuple[int, ...] = ()
+    architecture: Widths | None = None
+
+    def __post_init__(self) -> None:
+        if not self.clusters:
+            object.__setattr__(self, "clusters", tuple(range(len(self.controls or self.measurements))))
+        if self.controls and len(self.clusters) != len(self.controls):
+            raise ValueError(f"expected {len(self.controls)} clusters, found {len(self.clusters)}")
+
+    @property
+    def effective(self) -> int:
+        """How many controls there are that differ: near-duplicates count as one."""
+        return len({*self.clusters})
+
+    @property
+    def doubt(self) -> str | None:
+        """Why nobody is independent by these controls: one line; None where nothing speaks against them."""
+        if not self.doubtful:
+            return None
+        names = ", ".join(self.controls[place].model.name for place in self.doubtful)
+        several = len(self.doubtful) > 1
+        return (
+            f"the {'controls' if several else 'control'} {names} {'answer' if several else 'answers'} more like the "
+            "victim than like other controls. A copy among the controls hides copies: leave it out, or judge it as a "
+            "suspect"
+        )
+
+    @cached_property
+    def kinds(self) -> tuple[Stratum | None, ...]:
+        """Of each control its stratum, as it was said and as its layers show its architecture."""
+        strata = self.strata or (None,) * len(self.clusters)
+        own = [widths(control.model) for control in self.controls] or [None] * len(self.clusters)
+        return tuple(kind_of(each, one, self.architecture) for each, one in zip(strata, own, strict=True))
+
+    @cached_property
+    def architectures(self) -> tuple[Architecture | None, ...]:
+        """Of each control whether it has the victim's architecture; None where nothing is known of it."""
+        return tuple(next((one for one in (SAME, OTHER) if one in parts_of(kind)), None) for kind in self.kinds)
+
+    @property
+    def several_architectures(self) -> bool:
+        """Whether some controls have the victim's architecture and others do not."""
+        return {SAME, OTHER} <= {*self.architectures}
+
+    @property
+    def divided(self) -> tuple[Stratum | None, ...]:
+        """By which strata rules judge: an architecture that all controls have divides none of them."""
+        return self.kinds if self.several_architectures else self.strata
 
     @cached_property
     def digest(self) -> str:
@@ -71,15 +128,20 @@ class Calibration(Shown):
             (control.model.name, stratum or "-", *(values[name].value for name in names))
             for control, stratum, values in zip(self.controls, strata, self.measurements, strict=True)
         ]
-        facts = {"match": self.match, "note": self.notes, "suite": self.suite}
+        count = self.effective if self.effective < len(self.controls) else None
+        facts = {"count as": count and str(count), "match": self.match, "note": self.notes, "suite": self.suite}
         return Sheet(f"calibration of {len(self.controls)} controls", facts, ("control", "stratum", *names), rows)
 
     def values(self, metric: str) -> Array:
-        """``(n,)`` float64 values of a metric over the controls that it could be measured on."""
+        """``(n,)`` float64 values of a metric over the controls that it could be measured on.
+
+        Near-duplicates are one control, which is as near to the victim as the nearest of them: their number shows
+        nothing of how honest models differ.
+        """
         return self._column(metric)[1].copy()  # rules are anybody's code
 
     def places(self, metric: str) -> tuple[int, ...]:
-        """The places of the controls that a metric could be measured on."""
+        """The places of the controls that :meth:`values` has, of near-duplicates that of the first."""
         return self._column(metric)[0]
 
     @cached_property
@@ -94,9 +156,13 @@ class Calibration(Shown):
 
     def _column(self, metric: str) -> tuple[tuple[int, ...], Array]:
         if metric not in self._columns:
-            values = [one[metric].value if metric in one else None for one in self.measurements]
-            places = tuple(place for place, value in enumerate(values) if value is not None)
-            self._columns[metric] = places, np.array([values[place] for place in places], dtype=np.float64)
+            nearest: dict[int, float] = {}
+            for cluster, measured in zip(self.clusters, self.measurements, strict=True):
+                value = measured[metric].value if metric in measured else None
+                if value is not None:
+                    nearest[cluster] = min(value, nearest.get(cluster, value))
+            places = tuple(sorted(nearest))
+            self._columns[metric] = places, np.array([nearest[place] for place in places], dtype=np.float64)
         return self._columns[metric]
 
     def siblings(self, without: int | None = None) -> tuple[Observation, ...]:
@@ -108,22 +174,29 @@ class Calibration(Shown):
         return tuple(
             control
             for place, (control, stratum) in enumerate(zip(self.controls, self.strata, strict=False))
-            if stratum == "common-ancestor" and control.weights is not None and place != without
+            if "common-ancestor" in parts_of(stratum) and control.weights is not None and place != without
+        )
+
+    def only(self, places: Sequence[int]) -> "Calibration":
+        """The same of some of the controls, by their places."""
+        clusters = [self.clusters[place] for place in places]
+        return replace(
+            self,
+            controls=tuple(self.controls[place] for place in places),
+            measurements=tuple(self.measurements[place] for place in places),
+            strata=tuple(self.strata[place] for place in places) if self.strata else (),
+            clusters=tuple(map(clusters.index, clusters)),
+            doubtful=tuple(number for number, place in enumerate(places) if place in self.doubtful),
         )
 
     def without(self, place: int) -> "Calibration":
-        """The same but for one control, by its place."""
-        others = replace(
-            self,
-            controls=self.controls[:place] + self.controls[place + 1 :],
-            measurements=self.measurements[:place] + self.measurements[place + 1 :],
-            strata=self.strata[:place] + self.strata[place + 1 :],
-        )
+        """The same but for one control, by its place, and its near-duplicates."""
+        kept = [other for other, cluster in enumerate(self.clusters) if cluster != self.clusters[place]]
+        others, moved = self.only(kept), {other: number for number, other in enumerate(kept)}
         # Not gathered from all others again: each of hundreds is left out in turn.
         for metric, (places, values) in self._columns.items():
-            kept = np.array(places, dtype=int) != place
-            moved = tuple(other - (other > place) for other in places if other != place)
-            others._columns[metric] = moved, values[kept]
+            left = [number for number, other in enumerate(places) if other in moved]
+            others._columns[metric] = tuple(moved[places[number]] for number in left), values[left]
         return others
 
     def through(self, view: View, suite: Suite) -> "Calibration":
@@ -141,7 +214,8 @@ class Calibration(Shown):
             return "there are no controls"
         reasons = {c[metric].reason for c in self.measurements if metric in c and c[metric].reason}
         why = f" ({'; '.join(sorted(filter(None, reasons)))})" if reasons else ""
-        return f"measured on {len(self.values(metric))} controls, expected at least {LEAST_CONTROLS}{why}"
+        once = "; near-duplicates count as one" if self.effective < len(self.controls) else ""
+        return f"measured on {len(self.values(metric))} controls, expected at least {LEAST_CONTROLS}{once}{why}"
 
 
 # A fleet may have many suspects behind interfaces that show as much: their controls are measured once.
@@ -239,7 +313,7 @@ def calibrate_by(
         place = next((place for place, model in enumerate(models) if _is_same(control, model)), None)
         if place is None:
             models.append(control)
-            model_strata.append(stratum)
+            model_strata.append(_one_stratum(control, stratum))
             if control.unsteady:
                 notes.append(f"{control.model.name}: {control.unsteady}; thresholds that depend on it are doubtful")
         else:
@@ -247,7 +321,20 @@ def calibrate_by(
             model_strata[place] = _one_stratum(control, model_strata[place], stratum)
     notes += filter(None, [transfer(suite, models)])
     notes += _references(suite, models)
-    calibration = Calibration(suite.digest, tuple(models), (), match=match, strata=tuple(model_strata))
+    likeness = Likeness.of(suite, models, [bool(SHARING & parts_of(stratum)) for stratum in model_strata])
+    calibration = Calibration(
+        suite.digest,
+        tuple(models),
+        (),
+        match=match,
+        strata=tuple(model_strata),
+        clusters=likeness.clusters,
+        doubtful=likeness.doubtful,
+        architecture=widths(suite.victim.model),
+    )
+    notes += filter(None, [calibration.doubt])
+    notes += _alike(calibration)
+    notes += _unlike(calibration)
     measurements = tuple(
         measure_by(metrics, suite, model, match, calibration.siblings(without=place), control=True)
         for place, model in enumerate(models)
@@ -258,6 +345,25 @@ def calibrate_by(
     notes += (f"{name}: {clause}. Are these two kinds of models?" for name, clause in groups.items() if clause)
     notes += _shared(suite, calibration)
     return replace(calibration, notes=tuple(notes))
+
+
+def _alike(calibration: Calibration) -> Iterator[str]:
+    # Near-duplicates, which count as one.
+    names = [control.model.name for control in calibration.controls]
+    for first in dict.fromkeys(calibration.clusters):
+        others = [names[place] for place, cluster in enumerate(calibration.clusters) if cluster == first][1:]
+        if others:
+            yield (
+                f"{names[first]}: {counted(len(others), 'control')} answer nearly as it does and count as one with it: "
+                f"{', '.join(others)}"
+            )
+
+
+def _unlike(calibration: Calibration) -> Iterator[str]:
+    # Controls that are not of the architecture that was said.
+    for control, said, kind in zip(calibration.controls, calibration.strata, calibration.kinds, strict=True):
+        if SAME in parts_of(said) and OTHER in parts_of(kind):
+            yield f"{control.model.name}: is said to be {SAME}, and counts as {OTHER}: its layers have other widths"
 
 
 def _references(suite: Suite, models: Sequence[Observation]) -> Iterator[str]:
@@ -397,10 +503,11 @@ def read_calibration(metrics: Sequence[Metric], path: Path, suite: Suite) -> Cal
     return replace(calibration, notes=controls.notes, derived=derived)
 
 
-def _one_stratum(control: Observation, one: Stratum | None, other: Stratum | None) -> Stratum | None:
-    if one and other and one != other:
-        raise CalibrationError(f"{control.model.name}: expected one stratum, found {one} and {other}")
-    return one or other
+def _one_stratum(control: Observation, *strata: Stratum | None) -> Stratum | None:
+    try:
+        return product(*(None if stratum is None else stratum_of(stratum) for stratum in strata))
+    except UsageError as error:
+        raise CalibrationError(f"{control.model.name}: strata: {error}") from None
 
 
 def _is_same(one: Observation, other: Observation) -> bool:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from deepjudge_core.components.strata import parts_of
 from deepjudge_core.components.values import Decision, Vote
 from deepjudge_core.judging.accuracy import AccuracyGap, accuracy_gap
-from deepjudge_core.judging.architecture import is_shown
+from deepjudge_core.judging.architecture import OTHER, SAME, is_shown
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.measure import Measurements, accuracy_of, alike_of, widths_of
 from deepjudge_core.judging.verdict import Setting
@@ -28,6 +29,11 @@ _UNKNOWN_ARCHITECTURE = (
     f"than the nearest control (expected at most {BY_FAR:g} times its distance): an honest "
     "model of another architecture may be as near. Add controls of its architecture, and "
     "name their strata"
+)
+
+_NONE_OF_ITS_ARCHITECTURE = (
+    f"no control has the victim's architecture (stratum {SAME}), so it is not known how near to the victim's layers "
+    "those of an honest model with that architecture come: layers accuse nobody. Add controls that have it"
 )
 
 _SURENESS_ALONE = (
@@ -148,10 +154,17 @@ def _against_copy(
     # What rests on errors says nothing of one that errs as no control does; what does not has to find it much nearer
     # than any control.
     voting = [name for name in measurements if votes[name].vote] or list(measurements)  # all, where they are combined
+    if _layers_alone(measurements, votes) and _of_others_alone(measurements, calibration):
+        return _NONE_OF_ITS_ARCHITECTURE
     by_far, barely = (bool(_nearer(measurements, calibration, voting, share)) for share in (BY_FAR, BARELY))
     if gap and (by_errors or not by_far):
         return gap.reason
-    shown = is_shown(widths_of(measurements), list(map(widths_of, calibration.measurements)), calibration.strata)
+    shown = is_shown(
+        widths_of(measurements),
+        calibration.architecture,
+        [widths_of(calibration.measurements[place]) for place in dict.fromkeys(calibration.clusters)],
+        [calibration.kinds[place] for place in dict.fromkeys(calibration.clusters)],
+    )
     if not by_far and not shown:
         return _UNKNOWN_ARCHITECTURE
     if by_errors and not by_far and not _errs_as_no_control(measurements, calibration):
@@ -173,6 +186,8 @@ def _against_independent(
     by_errors: bool,
 ) -> str | None:
     # Independent is what lies among the controls, by most metrics, and by none far from them.
+    if calibration.doubt:
+        return calibration.doubt
     if gap and gap.far and by_errors:
         return gap.reason
     cast = [name for name in measurements if votes[name].vote is not None]
@@ -186,6 +201,20 @@ def _against_independent(
     if extreme or (nearer and 2 * len(nearer) >= len(measured)):
         return _NEARER_BY_FAR.format(", ".join(nearer))
     return _BETWEEN.format(", ".join(between)) if between and 2 * len(between) >= len(measured) else None
+
+
+def _layers_alone(measurements: Measurements, votes: Mapping[str, Vote]) -> bool:
+    # Whether most votes say copy only because those of the layers count.
+    layers = {name for name, m in measurements.items() if m.metric.group == "white-box"}
+    others = [votes[name].vote for name in measurements if name not in layers and votes[name].vote is not None]
+    return bool(layers) and 2 * others.count(True) <= len(others)
+
+
+def _of_others_alone(measurements: Measurements, calibration: Calibration) -> bool:
+    # Whether all controls whose layers were compared have other architectures than the victim's.
+    layers = (name for name, m in measurements.items() if m.metric.group == "white-box")
+    places = {place for name in layers for place in calibration.places(name)}
+    return bool(places) and all(OTHER in parts_of(calibration.kinds[place]) for place in places)
 
 
 def _beside_controls(measurements: Measurements, calibration: Calibration) -> list[str]:

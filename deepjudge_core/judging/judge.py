@@ -8,12 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from deepjudge_core.components.kinds import Metric, Rule
 from deepjudge_core.components.registry import Registry, load_registry
-from deepjudge_core.components.strata import SHARING, Stratum
+from deepjudge_core.components.strata import SHARING, Stratum, parts_of
 from deepjudge_core.components.values import Decision, Evidence, Group, Judgement, Vote
 from deepjudge_core.errors import CalibrationError, PluginError, UsageError
-from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration, calibrate_by, read_calibration
+from deepjudge_core.judging.calibration import (
+    LEAST_CONTROLS,
+    SPREAD_UNKNOWN,
+    Calibration,
+    calibrate_by,
+    read_calibration,
+)
 from deepjudge_core.judging.exact import LOG10_LEVEL, exact
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
@@ -54,6 +62,7 @@ __all__ = [
 ]
 
 
+_NO_SPREAD = 1e-6  # of the greatest: what rounding leaves of distances that are the same
 EITHER = "the weights descend from the victim's, or both from one initialisation (a public base model, one seed)"
 """The honest explanation is named wherever weights accuse by themselves."""
 
@@ -350,15 +359,16 @@ class Judge:
         honest control is among these about as often as the rule accuses an honest suspect.
         """
         lines = []
-        for place, (control, measurements) in enumerate(
-            zip(calibration.controls, calibration.measurements, strict=True)
-        ):
+        for place in dict.fromkeys(calibration.clusters):
+            if place in calibration.doubtful:  # which its notes say
+                continue
+            control, measurements = calibration.controls[place], calibration.measurements[place]
             others = calibration.without(place)
-            if len(others.controls) < LEAST_CONTROLS:
+            if others.effective < LEAST_CONTROLS:
                 break
             with contextlib.suppress(PluginError):  # which is said of the suspects
                 verdict = self.judge(measurements, others)
-                declared = verdict.points_to == "descent" and calibration.strata[place] in SHARING
+                declared = verdict.points_to == "descent" and SHARING & parts_of(calibration.strata[place])
                 if verdict.decision is Decision.COPY and not declared:
                     lines.append(
                         f"the other controls would judge the control {control.model.name} a copy. Is it "
@@ -468,7 +478,7 @@ def _judge_group(
 
 def _evidence(value: float, metric: Metric, calibration: Calibration) -> Evidence:
     places = calibration.places(metric.name)
-    strata = tuple(calibration.strata[place] for place in places) if calibration.strata else ()
+    strata = tuple(calibration.divided[place] for place in places) if calibration.divided else ()
     return Evidence(value, calibration.values(metric.name), metric.alpha, strata, places)
 
 
@@ -533,8 +543,13 @@ def _unmeasured(measurement: Measurement, calibration: Calibration, rule: Rule) 
         return Vote(None, reason=measurement.reason)
     if measurement.explained:
         return Vote(None, reason=measurement.explained)
-    if rule.needs_controls and len(calibration.values(measurement.metric.name)) < LEAST_CONTROLS:
+    if not rule.needs_controls:
+        return None
+    values = calibration.values(measurement.metric.name)
+    if len(values) < LEAST_CONTROLS:
         return Vote(None, reason=calibration.shortage(measurement.metric.name))
+    if np.ptp(values) <= _NO_SPREAD * values.max():
+        return Vote(None, reason=f"all controls are at the distance {values[0]:.4g}, so {SPREAD_UNKNOWN}")
     return None
 
 

@@ -47,15 +47,16 @@ def counted(measurement: Measurement, calibration: Calibration) -> Counted | Non
 def _count(reading: Reading, name: str, calibration: Calibration) -> Counted:
     if reading.by_design:
         return Counted(reading, reading.log10_p, reading.least)
-    groups: dict[object, list[Matches]] = {None: []}
-    strata = calibration.strata or (None,) * len(calibration.controls)
-    for measured, stratum in zip(calibration.measurements, strata, strict=True):
+    nearest: dict[int, Matches] = {}  # near-duplicates are one control, as near as the nearest of them
+    for measured, cluster in zip(calibration.measurements, calibration.clusters, strict=True):
         for other in measured[name].readings if name in measured else ():
             if other.reading == reading.reading and isinstance(other, Matches):
-                groups[None].append(other)
-                if stratum is not None:
-                    groups.setdefault(stratum, []).append(other)
-    everyone = groups[None]
+                nearest[cluster] = min(other, nearest.get(cluster, other), key=lambda one: one.distance)
+    groups: dict[object, list[Matches]] = {}
+    for cluster, other in nearest.items():
+        if calibration.divided and calibration.divided[cluster] is not None:
+            groups.setdefault(calibration.divided[cluster], []).append(other)
+    everyone = groups[None] = [*nearest.values()]
     matched = tuple(one.found for one in everyone)
     if len(everyone) < LEAST_CONTROLS:
         return Counted(reading, None, 0.0, matched)

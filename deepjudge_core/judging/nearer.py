@@ -4,21 +4,19 @@ Models that were trained on the same rows, from the same public network, or by t
 than others are. A copy of one of them is then nearer to the victim than honest models, too, and no copy of the victim.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.likeness import divergence, scores_of
 from deepjudge_core.judging.verdict import Verdict
 from deepjudge_core.judging.view import View, unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
-from deepjudge_core.types import Array
 
 _MUCH = 0.5  # of the distance of the nearest other control, and of the victim
 
@@ -32,45 +30,61 @@ def nearer_model(suite: Suite, suspect: Observation, calibration: Calibration) -
     Args:
         suite: The suite, with the victim's own answers.
         suspect: The suspect's.
-        calibration: The controls; of fewer than two nothing follows.
+        calibration: The controls; of fewer than two that differ nothing follows.
     """
-    known = [control for control in calibration.controls if control.probabilities is not None]
     view = View.of(suspect)
-    if view is None:
-        known = [control for control in known if not unfit_whole(control)]
+    if view is not None:
+        part, suspect = view.through(suite, suspect)
     else:
-        known = [view.through(suite, control)[1] for control in known if not view.unfit(suite, control)]
-        suite, suspect = view.through(suite, suspect)
-    if suspect.probabilities is None or len(known) < 2:
+        part = suite
+    if suspect.probabilities is None:
         return None
-    labels_alone = any(Access.PROBABILITIES not in one.model.access for one in (suite.victim, suspect, *known))
-    controls = _controls(calibration, labels_alone)
-    own, victim = _answers(suspect, labels_alone), _answers(suite.victim, labels_alone)
-    distances = [_distance(own, answers) for answers in controls.answers]
+    whole = Access.PROBABILITIES in part.victim.model.access & suspect.model.access
+    controls = _controls(calibration, suite, view, not whole)
+    if not controls.several:
+        return None
+    own, victim = (scores_of(one, labels_alone=controls.labels_alone) for one in (suspect, part.victim))
+    distances = [divergence(own, answers) for answers in controls.answers]
     nearest = int(np.argmin(distances))
-    limit = _MUCH * min(_distance(own, victim), controls.least(nearest))
-    return known[nearest].model.name if distances[nearest] < limit else None
+    limit = _MUCH * min(divergence(own, victim), controls.least(nearest))
+    return controls.names[nearest] if distances[nearest] < limit else None
 
 
 class _Controls:
-    # What is the same for all suspects that are judged by the same controls.
+    # What is the same for all suspects that are judged by the same controls and seen in the same way.
 
-    def __init__(self, answers: Sequence[Array]) -> None:
-        self.answers, self._least = answers, dict[int, float]()
+    def __init__(self, calibration: Calibration, suite: Suite, view: View | None, labels_alone: bool) -> None:
+        known = [
+            (control if view is None else view.through(suite, control)[1], cluster)
+            for control, cluster in zip(calibration.controls, calibration.clusters, strict=True)
+            if control.probabilities is not None
+            and not (unfit_whole(control) if view is None else view.unfit(suite, control))
+        ]
+        alone = labels_alone or any(Access.PROBABILITIES not in control.model.access for control, _ in known)
+        self.labels_alone, self.names = alone, [control.model.name for control, _ in known]
+        self.answers = [scores_of(control, labels_alone=alone) for control, _ in known]
+        self._clusters, self._least = [cluster for _, cluster in known], dict[int, float]()
+
+    @property
+    def several(self) -> bool:
+        """Whether there are two that differ."""
+        return len({*self._clusters}) > 1
 
     def least(self, place: int) -> float:
-        """How far the next control is from one."""
+        """How far the next control is from one, beside those that count as the same; infinite where there is none."""
         if place not in self._least:
-            own = self.answers[place]
-            others = (_distance(own, other) for at, other in enumerate(self.answers) if at != place)
-            self._least[place] = min(others)
+            others = (
+                divergence(self.answers[place], other)
+                for other, cluster in zip(self.answers, self._clusters, strict=True)
+                if cluster != self._clusters[place]
+            )
+            self._least[place] = min(others, default=np.inf)
         return self._least[place]
 
 
 @lru_cache(maxsize=1)
-def _controls(calibration: Calibration, labels_alone: bool) -> _Controls:
-    known = (control for control in calibration.controls if control.probabilities is not None)
-    return _Controls([_answers(control, labels_alone) for control in known])
+def _controls(calibration: Calibration, suite: Suite, view: View | None, labels_alone: bool) -> _Controls:
+    return _Controls(calibration, suite, view, labels_alone)
 
 
 def explained(verdict: Verdict, nearer: str | None) -> Verdict:
@@ -82,21 +96,3 @@ def explained(verdict: Verdict, nearer: str | None) -> Verdict:
         "other honest models are, so it is more likely a copy of that control"
     )
     return replace(verdict, decision=Decision.INCONCLUSIVE, points_to=None, reason=reason)
-
-
-def _answers(observation: Observation, labels_alone: bool) -> Array:
-    probabilities = np.asarray(observation.probabilities, np.float64)
-    if labels_alone:
-        onehot: Array = np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
-        return onehot
-    if observation.independent:  # of each class, that it is likely and that it is not
-        both: Array = np.concatenate([probabilities, 1 - probabilities], axis=1).clip(0, 1) / probabilities.shape[1]
-        return both
-    scaled: Array = probabilities / probabilities.sum(axis=1, keepdims=True)
-    return scaled
-
-
-def _distance(one: Array, other: Array) -> float:
-    middle = (one + other) / 2
-    divergences = scipy.special.rel_entr(one, middle) + scipy.special.rel_entr(other, middle)
-    return float(divergences.sum(axis=1).mean() / 2)

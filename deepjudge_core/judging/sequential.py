@@ -22,7 +22,7 @@ from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.judging.accuracy import FAR, Accuracy, accuracy_gap, accuracy_on_seeds, errs_alike
 from deepjudge_core.judging.architecture import is_shown, widths
 from deepjudge_core.judging.betting import Capital
-from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, SPREAD_UNKNOWN, Calibration
 from deepjudge_core.judging.guards import BY_FAR
 from deepjudge_core.judging.rules import apply_rule, expect_p_values
 from deepjudge_core.judging.verdict import Setting, Verdict
@@ -151,12 +151,7 @@ def _seen(suite: Suite, calibration: Calibration, view: View) -> Calibration:
     # The controls as far as they can be looked at so.
     fit = [place for place, one in enumerate(calibration.controls) if not view.unfit(suite, one)]
     seen = (view.through(suite, calibration.controls[place])[1] for place in fit)
-    return replace(
-        calibration,
-        controls=tuple(replace(one, exchange=None) for one in seen),
-        measurements=tuple(calibration.measurements[place] for place in fit),
-        strata=tuple(calibration.strata[place] for place in fit) if calibration.strata else (),
-    )
+    return replace(calibration.only(fit), controls=tuple(replace(one, exchange=None) for one in seen))
 
 
 def _judge(
@@ -196,6 +191,7 @@ def _judge(
     if max(greatest) >= 2 / level:
         accused = greatest[0] >= 2 / level
         doubt = asked.doubt([seeds[row] for row in rows], calibration, accused=accused)
+        doubt = doubt or (None if accused else calibration.doubt)
     result = SequentialResult(size, allowed, most, tuple(asked.labels), tuple(asked.labels.values()), *greatest)
     return _verdict(_setting(result, copy, level, bound.basis, doubt), suite), result
 
@@ -256,18 +252,22 @@ class _Bound:
 def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[str, Any]) -> _Bound | str:
     # Or why there is none.
     rows = suite.rows("adversarial")
-    places = tuple(
-        place
-        for place, control in enumerate(calibration.controls)
-        if control.probabilities is not None and not unfit_whole(control)
-    )
+    least: dict[int, float] = {}  # near-duplicates are one control, as near as the nearest of them
+    for control, cluster in zip(calibration.controls, calibration.clusters, strict=True):
+        alike = None if unfit_whole(control) else errs_alike(suite, control)
+        if alike is not None:
+            share = 1 - float(np.mean(alike))
+            least[cluster] = min(share, least.get(cluster, share))
+    places = tuple(sorted(least))
     if len(places) < LEAST_CONTROLS:
         return (
             f"expected at least {LEAST_CONTROLS} controls that give labels of the victim's classes, found {len(places)}"
         )
-    alike = (errs_alike(suite, calibration.controls[place]) for place in places)
-    shares = np.array([1 - np.mean(one) for one in alike if one is not None])
-    strata = tuple(calibration.strata[place] for place in places) if calibration.strata else ()
+    shares = np.array([least[place] for place in places])
+    if np.ptp(shares) == 0:
+        return f"all controls agree with the victim on as many cases, so {SPREAD_UNKNOWN}"
+    kinds = [calibration.kinds[place] for place in places]
+    strata = tuple(calibration.divided[place] for place in places) if calibration.divided else ()
     size, controls = int(rows.sum()), Evidence(0.0, shares, 1.0, strata, places)
 
     def judge_at(others: int) -> Judgement:
@@ -283,7 +283,8 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
     near = bisect_left(range(1, size + 1), True, key=lambda count: judge_at(count).decision is not Decision.COPY)
     fewest = min(map(len, controls.by_stratum().values()))
     # Of labels alone nothing is known of the suspect's architecture.
-    if not is_shown(None, [widths(calibration.controls[place].model) for place in places], strata):
+    own = [widths(calibration.controls[place].model) for place in places]
+    if not is_shown(None, calibration.architecture, own, kinds):
         near = min(near, int(BY_FAR * size * shares.min()))
     basis = (
         f"by the rule {rule.name} from {len(places)} controls; without its assumptions, they "

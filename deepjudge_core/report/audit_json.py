@@ -10,7 +10,6 @@ from msgspec import UNSET, UnsetType
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.schemes import Key, Matches, Reading
-from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
 from deepjudge_core.files.documents import plain
@@ -75,7 +74,7 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
         made: When it was made, by whom, and in which case; None where that is not recorded.
     """
     calibration = report.calibration
-    controls = zip(calibration.controls, calibration.strata, calibration.measurements, strict=True)
+    same = calibration.effective == len(calibration.controls)
     return AuditReport(
         deepjudge=VERSION,
         made=made or UNSET,
@@ -87,10 +86,11 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
         ),
         suite=suite_entry(report.suite, report.judge.metrics),
         calibration=CalibrationEntry(
-            controls=tuple(_control(report, *control) for control in controls),
+            controls=tuple(_control(report, place) for place in range(len(calibration.controls))),
             match=calibration.match,
             limits=report.limits,
             notes=(*calibration.notes, *calibration.derived, *report.doubts),
+            effective=UNSET if same else calibration.effective,
         ),
         rule=report.rule,
         rule_options=dict(report.rule_options),
@@ -249,12 +249,14 @@ def _model(model: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _control(
-    report: AuditOutcome, control: Observation, stratum: Stratum | None, measured: Measurements
-) -> ControlEntry:
+def _control(report: AuditOutcome, place: int) -> ControlEntry:
+    calibration = report.calibration
+    control, measured, first = calibration.controls[place], calibration.measurements[place], calibration.clusters[place]
     return ControlEntry(
         **_model(control.model),
-        stratum=stratum,
+        stratum=calibration.strata[place],
+        architecture=calibration.architectures[place] or UNSET if calibration.several_architectures else UNSET,
+        alike=UNSET if first == place else calibration.controls[first].model.name,
         metrics={name: measurement.value for name, measurement in measured.items()},
         counted={name: tuple(map(_count, m.readings)) for name, m in measured.items() if m.readings} or UNSET,
         **_layers(report, control),

@@ -356,6 +356,27 @@ class ControlEntry(Document, frozen=True, kw_only=True):
     stratum: Annotated[
         Stratum | None, Meta(description="Stratum: what the control shares with the victim; null: unknown.")
     ] = None
+    architecture: (
+        Annotated[
+            Literal["same-architecture", "other-architecture"],
+            Meta(
+                description=(
+                    "Present only if the layers of the controls show several architectures: whether this one has the "
+                    "victim's."
+                )
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    alike: (
+        Annotated[
+            str,
+            Meta(
+                description="Present only if it answers nearly as a control before it and counts with that: its path."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     metrics: Annotated[Mapping[str, Distance | None], Meta(description="Metric to its value; null: not measured.")]
     layer_map: LayerMap = field(default_factory=dict)
     layer_cka: LayerCka = field(default_factory=dict)
@@ -393,6 +414,13 @@ class CalibrationEntry(Document, frozen=True, kw_only=True):
         Lines, Meta(description="What cannot be concluded because controls of a stratum are missing.")
     ] = ()
     notes: Lines
+    effective: (
+        Annotated[
+            int,
+            Meta(ge=1, description="Present only if some answer nearly as others do: how many controls that differ."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class MadeEntry(Document, frozen=True, kw_only=True):

@@ -7,11 +7,13 @@ of a hub's, which a verdict has not, and what they have for origins (``base_mode
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from msgspec import UNSET
+
 from deepjudge_core.files.documents import Json
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SuspectEntry
 from deepjudge_core.report.markdown import markdown_of_section
 from deepjudge_core.report.pages.document import Bullets, Line, Name, Paragraph, Section
-from deepjudge_core.report.pages.wording import SIDES, limits, rates, sentence, verdict
+from deepjudge_core.report.pages.wording import SIDES, kind_of, limits, rates, sentence, verdict
 
 
 def render(report: AuditReport) -> bytes:
@@ -77,9 +79,11 @@ def _verifying() -> Section:
 
 
 def _controls(controls: Sequence[ControlEntry]) -> str:
-    strata: Counter[str] = Counter(control.stratum or "of unknown stratum" for control in controls)
+    strata: Counter[str] = Counter(kind_of(control, "of unknown stratum") for control in controls)
     named = ", ".join(f"{count} {stratum}" for stratum, count in strata.items())
-    return f"{len(controls)} ({named})" if controls else "none"
+    alike = sum(control.alike is not UNSET for control in controls)
+    count = f", which count as {len(controls) - alike}, because some answer nearly as others do" if alike else ""
+    return f"{len(controls)} ({named}){count}" if controls else "none"
 
 
 def _options(options: Json) -> list[str]:

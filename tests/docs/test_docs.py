@@ -136,7 +136,7 @@ def test_the_examples_keep_the_contracts(source: str) -> None:
 PRELUDE = """
 import numpy as np
 from deepjudge_core.plugin import *
-def gap(victim, suspect): return 0.0
+def gap(victim, suspect): return float(np.abs(victim.probabilities - suspect.probabilities).mean())
 def zoo(evidence): return None
 GAP = Metric("gap", needs=Access.LABELS, on="clean", distance=gap, alpha=0.9)
 """

@@ -74,7 +74,10 @@ def test_a_copy_of_a_control_is_no_copy_of_the_victim(access: Access, groups: An
     controls, strata = toys.calibration().controls, ("other-architecture",) * 4
     calibration = calibrate(toys.suite(), controls, strata=strata, registry=toys.registry())
     # They are said to be farther than they are, for all suspects to be nearer by their labels.
-    farther = tuple({"answers": dataclasses.replace(m["answers"], value=1.5)} for m in calibration.measurements)
+    farther = tuple(
+        {"answers": dataclasses.replace(m["answers"], value=1.5 + place / 10)}
+        for place, m in enumerate(calibration.measurements)
+    )
     calibration = dataclasses.replace(calibration, measurements=farther)
     outcome = toys.outcome(toys.suite(), calibration, suspects, by, registry=toys.registry())
     copy, of_a_control, honest = outcome.suspects

@@ -263,13 +263,34 @@ def test_the_bound_is_that_of_the_rule(suite: Suite, answers: list[Observation])
         n = len(logs)
         return math.exp(logs.mean() + scipy.stats.t.ppf(0.005, n - 1) * logs.std(ddof=1) * math.sqrt(1 + 1 / n))
 
-    for strata, least in (
-        ((), min(limit(logs), MARGIN * shares.min())),
-        (("same-data",) * 8 + ("other-data",) * 8, min(limit(logs[:8]), limit(logs[8:]), MARGIN * shares.min())),
-        # Several controls are known to have other architectures: of these the rule's bound is enough.
-        (("same-data",) * 8 + ("other-architecture",) * 8, min(limit(logs[:8]), limit(logs[8:]))),
+    # Of these models nothing but what is said of them tells the architecture.
+    hidden = [replace(one, model=replace(one.model, access=Access.BLACK_BOX)) for one in answers]
+    for controls, strata, least in (
+        (answers, (), min(limit(logs), MARGIN * shares.min())),
+        (
+            answers,
+            ("same-data",) * 8 + ("other-data",) * 8,
+            min(limit(logs[:8]), limit(logs[8:]), MARGIN * shares.min()),
+        ),
+        # Several controls are known to have other architectures, and others the victim's: the rule's bound is enough.
+        (
+            hidden,
+            ("same-architecture",) * 8 + ("other-architecture",) * 8,
+            min(limit(logs[:8]), limit(logs[8:])),
+        ),
+        # Of other architectures alone it is not, nor of such as have the victim's widths.
+        (
+            hidden,
+            ("same-data",) * 8 + ("other-architecture",) * 8,
+            min(limit(logs[:8]), limit(logs[8:]), MARGIN * shares.min()),
+        ),
+        (
+            answers,
+            ("same-architecture",) * 8 + ("other-architecture",) * 8,
+            min(limit(logs[:8]), limit(logs[8:]), MARGIN * shares.min()),
+        ),
     ):
-        [result] = report(suite, answers, toys.make_model(noise=0.05), strata=strata).suspects
+        [result] = report(suite, controls, toys.make_model(noise=0.05), strata=strata).suspects
         assert result.sequential
         assert result.sequential.most == size - 1 - math.floor(size * least)
 

@@ -13,6 +13,7 @@ from deepjudge_core.judging.calibration import check_not_a_control
 from deepjudge_core.judging.facts import same_model
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.measure import measure
+from deepjudge_core.judging.nearer import nearer_model
 from deepjudge_core.judging.view import View
 from deepjudge_core.models.gateway import DIGEST, Ledger, Reduction
 from deepjudge_core.suites.observation import Exchange, load_observation, save_observation
@@ -132,3 +133,12 @@ def test_an_exchange_survives_a_file_and_a_forged_one_is_refused(tmp_path: Path)
         save_observation(tmp_path / "f", forged)
         with pytest.raises(Exception, match="ledger"):
             load_observation(tmp_path / "f")
+
+
+@pytest.mark.parametrize("reduction", [Reduction(), Reduction(top=2)], ids=str)
+def test_a_copy_of_a_control_is_found_by_what_it_shows(reduction: Reduction) -> None:
+    rows = np.arange(len(toys.suite().cases.inputs)) % 3 > 0
+    for reached in (None, rows):
+        suspect = through(toys.seen(2, 0.01), reduction, reached)
+        assert nearer_model(toys.suite(), suspect, toys.calibration()) == "toy-2"
+        assert nearer_model(toys.suite(), through(toys.seen(0, 0.01), reduction, reached), toys.calibration()) is None

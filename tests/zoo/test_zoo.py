@@ -547,7 +547,7 @@ def test_power_says_which_components_failed(zoo: Cli) -> None:
     )
     session = dj.Session(registry=toys.registry_of(toys=toys, mine=mine), sandbox=None)
     for rule, failing in (("nearest", "gap"), ("balk", "'balk'")):
-        settings = dj.JudgeSettings(rule=rule, metrics=["answers", "gap"])
+        settings = dj.JudgeSettings(rule=rule, metrics=["answers", "surety", "gap"])
         found = dj.power("suite.safetensors", "zoo", settings, session=session)
         [line] = [line for line in found.failures if failing in line]  # once, and not for each of 8 models
         expect_facts(line, found.results[0].model.file, "7 more")

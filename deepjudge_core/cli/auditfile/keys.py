@@ -5,13 +5,13 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.kinds import Assignments, File, Kind, Parsed, kind_of_setting
-from deepjudge_core.components.strata import Stratum
+from deepjudge_core.components.strata import FORM, WORDS
 from deepjudge_core.errors import UsageError
-from deepjudge_core.settings import Setting, setting, settings_of
+from deepjudge_core.settings import Matches, Setting, setting, settings_of
 
 TITLES: Mapping[str, str] = {
     "victim": "The model that suspects may be copies of.",
@@ -49,10 +49,8 @@ class ControlFiles:
         tables=("controls[]",),
         sample="controls",
     )
-    stratum: Stratum | None = setting(
-        "what these controls share with your model (if several apply, whatever brings them "
-        "closest to it): same-data, other-data, same-architecture, other-architecture, "
-        "common-ancestor or common-initialisation",
+    stratum: Annotated[str, Matches(FORM, WORDS)] | None = setting(
+        f"what these controls share with your model: {WORDS}",
         default=None,
         key="stratum",
         tables=("controls[]",),

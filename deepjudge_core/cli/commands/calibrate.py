@@ -13,6 +13,7 @@ from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.cli.nextsteps import after_calibrate, making_controls
 from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, file_to_write, spare
 from deepjudge_core.cli.status import FAILED, NO_COPY
+from deepjudge_core.components.strata import WORDS
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.calibration import LEAST_CONTROLS, save_calibration
 from deepjudge_core.judging.settings import CalibrationSettings
@@ -21,10 +22,7 @@ from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.suite import load_suite
 
-STRATUM = (
-    "more controls, with what they share with the victim: same-data, other-data, "
-    "same-architecture, other-architecture, common-ancestor or common-initialisation; if several apply, the closest"
-)
+STRATUM = f"more controls, with what they share with the victim: {WORDS}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +77,7 @@ class CalibrateCommand(Command):
         display.show_calibration(out, calibration)
         display.show_control_notes(out, calibration)
         display.show_skipped(out, skipped)
-        if len(calibration.controls) < LEAST_CONTROLS:
+        if calibration.effective < LEAST_CONTROLS:
             for line in after_calibrate(self.controls, self.suite, suite):
                 display.say(out, line)
         return FAILED if has_failed(calibration) else NO_COPY

@@ -68,6 +68,7 @@ from deepjudge_core.report.pages.wording import (
     answer,
     called,
     failing,
+    kind_of,
     limits,
     percent,
     probability,
@@ -322,7 +323,7 @@ def _rests_on(report: AuditReport) -> Iterator[Line]:
     if controls:
         yield (
             f"{counted(len(controls), 'control')}: models that are said to be independent of the victim. They show "
-            f"how close independent models come to it. {_kinds(controls)}"
+            f"how close independent models come to it. {_kinds(controls)}{_alike(report)}"
         )
     else:
         known = {m.group for one in report.suspects for m in one.metrics.values() if m.log10_p is not UNSET}
@@ -336,10 +337,18 @@ def _enumerated(parts: Sequence[str]) -> str:
 
 
 def _kinds(controls: Sequence[ControlEntry]) -> str:
-    kinds = Counter(control.stratum or "unknown" for control in controls)
+    kinds = Counter(map(kind_of, controls))
     if set(kinds) == {"unknown"}:
         return "Their kind (stratum) is unknown."
     return f"Their kinds (strata): {', '.join(f'{count} {kind}' for kind, count in kinds.items())}."
+
+
+def _alike(report: AuditReport) -> str:
+    if report.calibration.effective is UNSET:
+        return ""
+    return (
+        f" They count as {report.calibration.effective}: some answer nearly as others do, and show no more than these."
+    )
 
 
 # The cases that nobody could choose.
@@ -456,7 +465,7 @@ def _by_stratum(controls: Sequence[ControlEntry], values: Sequence[float | None]
     strata: dict[str, list[float]] = {}
     for control, value in zip(controls, values, strict=True):
         if value is not None:
-            strata.setdefault(control.stratum or _UNKNOWN, []).append(value)
+            strata.setdefault(kind_of(control, _UNKNOWN), []).append(value)
     return [charts.Row(stratum, values) for stratum, values in sorted(strata.items())]
 
 
@@ -686,6 +695,10 @@ def _facts(report: AuditReport) -> Iterator[tuple[str, Cell]]:
         yield "false discovery rate", text(percent(report.fleet.fdr))
 
 
+def _counts_with(control: ControlEntry) -> Cell:
+    return text("-") if control.alike is UNSET else name(control.alike)
+
+
 def _controls(report: AuditReport) -> Iterator[Section]:
     controls = report.calibration.controls
     if not controls:
@@ -694,7 +707,10 @@ def _controls(report: AuditReport) -> Iterator[Section]:
         "Files of the controls",
         {
             "control": [name(control.path) for control in controls],
-            "stratum": [text(control.stratum or "unknown") for control in controls],
+            "stratum": [text(kind_of(control)) for control in controls],
+            **(
+                {"counts with": [_counts_with(control) for control in controls]} if report.calibration.effective else {}
+            ),
             "SHA-256": [digest(control.digest) for control in controls],
             **_ran(controls),
         },

@@ -6,12 +6,13 @@ from deepjudge_core.judging.calibration import LEAST_CONTROLS
 from deepjudge_core.report.documents import AuditReport
 from deepjudge_core.report.pages.document import Block, Bullets, Commands, Line, Name
 from deepjudge_core.report.pages.reproducing import control_commands
+from deepjudge_core.report.pages.wording import effective_controls
 
 
 def next_steps(report: AuditReport) -> list[Block]:
     """A list of steps, the most urgent first; where controls are missing, with the commands that make some."""
     decisions = {suspect.decision for suspect in report.suspects}
-    few = len(report.calibration.controls) < LEAST_CONTROLS and "inconclusive" in decisions
+    few = effective_controls(report) < LEAST_CONTROLS and "inconclusive" in decisions
     blocks: list[Block] = []
     if few:
         blocks += [Bullets([_CONTROLS]), Commands(control_commands(report))]

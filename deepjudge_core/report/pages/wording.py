@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from deepjudge_core.components.strata import with_architecture
+from deepjudge_core.judging.architecture import SAME
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import in_words, open_layers
-from deepjudge_core.report.documents import AuditReport, SettingEntry, SuspectEntry
+from deepjudge_core.report.documents import AuditReport, ControlEntry, SettingEntry, SuspectEntry
 from deepjudge_core.report.pages import marks
 from deepjudge_core.text import capital, counted, shortened
 
@@ -379,7 +381,7 @@ def _assumed(report: AuditReport) -> Iterator[str]:
     # Of n controls none can be nearer, which happens once in n + 1 times: without a distribution no more can be said.
     p_values = [p for s in report.suspects for p in _by_controls(s)]
     stated = [*p_values, *filter(None, [level_of(report)])]
-    fewest, count = fewest_controls(report), len(report.calibration.controls)
+    fewest, count = fewest_controls(report), effective_controls(report)
     if fewest and stated and min(stated) < 1 / (fewest + 1):
         of_one = f" (only {fewest} of one stratum, that is, of one kind)" if fewest < count else ""
         yield (
@@ -547,11 +549,24 @@ def _share(report: AuditReport, name: str) -> float | None:
     return float(value) if is_one and 0 < value < 1 else None
 
 
+def effective_controls(report: AuditReport) -> int:
+    """How many controls there are that differ: near-duplicates count as one."""
+    return report.calibration.effective or len(report.calibration.controls)
+
+
+def kind_of(control: ControlEntry, unknown: str = "unknown") -> str:
+    """The stratum of a control, as it was said, with its architecture as its layers show it; in words if unknown."""
+    if control.architecture is UNSET:
+        return control.stratum or unknown
+    return with_architecture(control.stratum, same=control.architecture == SAME)
+
+
 def fewest_controls(report: AuditReport) -> int:
     """How many controls there were of the metric and the stratum that have the fewest; 0 without controls."""
     counts = Counter(
-        (name, control.stratum)
+        (name, kind_of(control))
         for control in report.calibration.controls
+        if control.alike is UNSET
         for name, value in control.metrics.items()
         if value is not None
     )

@@ -228,6 +228,7 @@ HOSTILE = {
     "an empty tensor": header(1, 0, info(b"a", [0, 2**40]) + bytes(64)),
     "an unknown type": header(1, 0, info(b"a", [8], kind=4) + bytes(64)),
     "half a block": header(1, 0, info(b"a", [33], kind=8) + bytes(128)),
+    "blocks without an axis": header(1, 0, info(b"a", [], kind=8) + bytes(128)),
     "overlapping": header(2, 0, info(b"a", [8]) + info(b"b", [8], 0) + bytes(128)),
     "a gap": header(2, 0, info(b"a", [8]) + info(b"b", [8], 64) + bytes(256)),
     "out of line": header(1, 0, info(b"a", [8], 1) + bytes(128)),

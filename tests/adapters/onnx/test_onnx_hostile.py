@@ -18,8 +18,10 @@ pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip in
 
 from deepjudge_onnx import deepjudge_adapters, files  # noqa: E402
 from deepjudge_onnx.graph import external_files  # noqa: E402
+from deepjudge_onnx.stored import open_stored  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from deepjudge_core import open_model  # noqa: E402
 from deepjudge_core.components.kinds import Format  # noqa: E402
 from deepjudge_core.errors import ModelError  # noqa: E402
 from deepjudge_core.sandbox.held import HeldPath  # noqa: E402
@@ -523,3 +525,22 @@ def test_nothing_is_opened_after_warm_up(tmp_path: Path) -> None:
     paths = [str(put(tmp_path, GOOD)), *exported(tmp_path)]
     done = subprocess.run([sys.executable, "-c", DENIED, *paths], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.parametrize("damage", ["short", "type", "name", "input"])
+def test_weights_and_names_that_no_exporter_writes(tmp_path: Path, damage: str) -> None:
+    made = model()
+    if damage == "short":
+        made.graph.initializer[0].dims[0] = 5
+    if damage == "type":
+        made.graph.initializer[0].data_type = 33
+    data = made.SerializeToString()
+    if damage == "name":
+        data = data.replace(b"W", b"\xff")
+    if damage == "input":
+        data = data.replace(b"x", b"\xff")
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(data)
+    for opened in (open_stored, open_model):
+        with refused(ModelError, {"short": "5, 3", "type": "33"}.get(damage, "UTF-8")):
+            opened(path, name="damaged")
