@@ -28,15 +28,16 @@ class Exchange:
     def influence(self, *, independent: bool) -> Array:
         """``(n,)`` how far the layer alone moves the scores, as a share of how far the two inputs' scores are apart.
 
-        1 if all depends on the layer, 0 if nothing does; NaN where both inputs have the same scores. Neither scale nor
-        temperature counts.
+        1 if all depends on the layer, 0 if nothing does; NaN where both inputs have the same scores, or a score becomes
+        infinite, as of a class that is impossible. Neither scale nor temperature counts.
 
         Args:
             independent: Whether each class has a probability of its own; else what all scores have in common is none
                 of the answer.
         """
-        moved, whole = (_length(scores - self.own, independent) for scores in (self.mixed, self.other))
-        share: Array = np.divide(moved, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+        with np.errstate(invalid="ignore"):
+            moved, whole = (_length(_apart(scores, self.own), independent) for scores in (self.mixed, self.other))
+            share: Array = np.divide(moved, whole, out=np.full(len(whole), np.nan), where=whole > 0)
         return share
 
 
@@ -44,6 +45,12 @@ def pairs(rows: int) -> Array:
     """``(rows,)`` the other input of each: half the batch further, itself if there is one alone."""
     paired: Array = np.roll(np.arange(rows), rows // 2)
     return paired
+
+
+def _apart(scores: Array, own: Array) -> Array:
+    # A class that is impossible for both has minus infinity twice, which is no difference.
+    difference: Array = np.subtract(scores, own, out=np.zeros_like(own), where=scores != own)
+    return difference
 
 
 def _length(difference: Array, independent: bool) -> Array:

@@ -121,7 +121,7 @@ class NumpyModel(BatchedModel):
             grad = grad @ self.weights[i][0].T
         return grad.reshape(x.shape).astype(np.float32)
 
-    def mixed(self, x: Array, layer: str, order: Array) -> Array | None:
+    def mixed(self, x: Array, layer: str, order: Array) -> Array:
         """See :class:`BatchedModel`."""
         return self._outputs(x, {layer: order})[self.logits].astype(np.float32)
 

@@ -73,6 +73,10 @@ class Ending(NumpyModel):
             outputs = [self.function(o) if name == "logits" else o for name, o in zip(layers, outputs, strict=True)]
         return outputs
 
+    def mixed(self, x: Array, layer: str, order: Array) -> Array:
+        scores = super().mixed(x, layer, order)
+        return self.function(scores) if self.ends is Scores.UNKNOWN else scores
+
 
 class Spelt(Ending):
     """Ends in sigmoids that no graph shows."""

@@ -54,6 +54,9 @@ class Handmade(toys.NumpyModel):
         outputs = super().forward(x, names)
         return [self.output(a) if name == self.logits else a for name, a in zip(names, outputs, strict=True)]
 
+    def mixed(self, x: Array, layer: str, order: Array) -> Array:
+        return self.output(super().mixed(x, layer, order))
+
     def output(self, z: Array) -> Array:
         return log_softmax(z) if self.logarithm else np.exp(log_softmax(z))
 
@@ -216,6 +219,9 @@ class OneProbability(toys.NumpyModel):
         names = [self.logits] if layers is None else list(layers)
         outputs = super().forward(x, names)
         return [self.output(a) if name == self.logits else a for name, a in zip(names, outputs, strict=True)]
+
+    def mixed(self, x: Array, layer: str, order: Array) -> Array:
+        return self.output(super().mixed(x, layer, order))
 
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
         def through(z: Array) -> Array:

@@ -260,8 +260,9 @@ def test_it_is_not_looked_for_where_nothing_could_be_significantly_better() -> N
         observation = observe(counting, suite())
         assert (observation.preprocessing, observation.inferred, observation.notes) == (None, (), ())
         assert observation.tried == ()
-        # Some rows are run again for what its own output gives, and four of each of two sets three times.
-        again = toys.asked_of_output(suite()) + 3 * 2 * 4
+        # Some rows are run again for what its own output gives and for whether its layer counts, and four of each of
+        # two sets three times.
+        again = 2 * toys.asked_of_output(suite()) + 3 * 2 * 4
         assert counting.rows == len(suite().cases.inputs) + len(suite().probes.labels) + again
 
 
@@ -347,7 +348,9 @@ def test_controls_are_treated_alike_and_all_is_reported() -> None:
     controls = [observe(expecting(p, seed), suite()) for seed, p in expected.items()]
     same = observe(expecting(UNIT, noise=0.05), suite()), observe(expecting(BYTES, noise=0.05), suite())
     calibration = calibrate(suite(), same, registry=toys.registry())
-    assert len(calibration.controls) == len(calibration.notes) == 1
+    assert len(calibration.controls) == 1
+    # That it was given twice, and that it is like the victim.
+    assert (len(calibration.notes), calibration.doubtful) == (2, (0,))
     calibration = calibrate(suite(), controls, registry=toys.registry())
     suspects = [expecting(BYTES, noise=0.02), expecting(BYTES, noise=0.02)]
     report = toys.outcome(suite(), calibration, suspects, JudgeSettings(rule="nearest"), registry=toys.registry())

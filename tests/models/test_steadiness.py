@@ -90,8 +90,8 @@ SAME, APART, LATER = "same input", "alone", "again"
         (noisy(0.5, where=-2), (SAME, "'dense2'")),
         (drifting, (APART, "probabilities")),
         (late(2), (LATER, "probabilities")),
-        (late(3), (SAME, "probabilities")),
-        (late(4), (APART, "probabilities")),
+        (late(4), (SAME, "probabilities")),
+        (late(5), (APART, "probabilities")),
         (alternating, (SAME, "probabilities")),
     ],
 )
@@ -162,8 +162,10 @@ def test_models_of_a_fixed_batch_are_asked_in_another_order() -> None:
     model = Fickle(by_the_first, seed=0, fixed_batch=8)
     observation = observe(model, suite, QuerySettings(infer=False))
     expect_facts(str(observation.unsteady), "order", "probabilities")
-    # Some of each set for what its own output gives, and three times four of each for the sample.
-    assert model.calls == -(-len(suite.cases.inputs) // 8) + -(-toys.asked_of_output(suite) // 8) + 3 * -(-12 // 8)
+    # Some of each set for what its own output gives and for whether its layer counts, and three times four of each for
+    # the sample.
+    some = -(-toys.asked_of_output(suite) // 8)
+    assert model.calls == -(-len(suite.cases.inputs) // 8) + 2 * some + 3 * -(-12 // 8)
 
 
 def test_it_costs_little() -> None:
@@ -172,7 +174,7 @@ def test_it_costs_little() -> None:
     suite = build_suite(victim, seeds, ["shove", "poke"], registry=toys.registry())
     model = Fickle(lambda call, x, outputs: outputs, seed=0)
     observe(model, suite)
-    assert model.rows <= len(suite.cases.inputs) + len(suite.probes.labels) + toys.asked_of_output(suite) + 36
+    assert model.rows <= len(suite.cases.inputs) + len(suite.probes.labels) + 2 * toys.asked_of_output(suite) + 36
     assert toys.asked_of_output(suite) <= 3 * 32
 
 

@@ -876,7 +876,7 @@ def test_bad_files(change: Callable[[bytes], bytes], fact: str, file: Path) -> N
 
 
 def test_nothing_is_printed_of_a_damaged_file(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    file.write_bytes(file.read_bytes().replace(b"MatMul", b"Mat\xff\xfel"))
+    file.write_bytes(file.read_bytes().replace(b"MatMul", b"MatMux"))
     with refused(ModelError, file, onnxruntime.__version__):
         open_onnx(file)
     assert capfd.readouterr() == ("", "")
