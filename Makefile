@@ -51,7 +51,7 @@ compiled: $(INSTALLED)
 	$(BIN)/python -m compileall -q deepjudge_core adapters plugins tests/support
 
 quick-tests: compiled
-	$(PYTEST) --without-frameworks -m 'not slow' -r fE
+	$(PYTEST) $(SAMPLE) --without-frameworks -r fE
 
 # Most tests are one fact on many networks, formats or files: a few of them tell most mistakes.
 SAMPLE = --one-in 8
