@@ -1,6 +1,6 @@
 """Errors that a person can act on: what was expected, what was found, what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from deepjudge_core.text import LONGEST_LINE, clean
 
@@ -35,6 +35,23 @@ class UsageError(DeepJudgeError):
     """The call itself is wrong: an unknown name, option or key, or a combination that cannot be."""
 
     code = "wrong-usage"
+
+
+class MistakesError(UsageError):
+    """Several things are wrong with what was given: a line for each.
+
+    Attributes:
+        lines: The lines.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("; ".join(self.lines))
+
+    @property
+    def each(self) -> Sequence[str]:
+        """See :class:`DeepJudgeError`."""
+        return [with_code(line, self) for line in self.lines]
 
 
 class RefusedError(UsageError):

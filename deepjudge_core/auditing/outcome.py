@@ -117,9 +117,7 @@ class AuditOutcome(Shown):
         facts = {
             "victim": self.suite.victim.model.name,
             "controls": str(len(self.calibration.controls)),
-            "count as": str(self.calibration.effective)
-            if self.calibration.effective < len(self.calibration.controls)
-            else "",
+            "count as": str(self.calibration.fewer or ""),
             "rule": self.rule,
             "remark": [
                 remark(one.path, one.failure or (one.verdict.reason if one.verdict else None)) for one in self.suspects

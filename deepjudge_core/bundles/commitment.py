@@ -1,7 +1,7 @@
 """What is going to be judged, by what and how, written down before any suspect is touched."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from deepjudge_core.bundles.register import RunsHead
 from deepjudge_core.bundles.signing import Signer, open_envelope, sign
 from deepjudge_core.bundles.statement import File, Statement
-from deepjudge_core.errors import FileFormatError, UsageError, with_code
+from deepjudge_core.errors import FileFormatError, MistakesError
 from deepjudge_core.files.documents import Document, Json, Part, Positive, Sha256, parse, plain
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular, parse_json
 from deepjudge_core.judging.calibration import Calibration
@@ -25,19 +25,10 @@ COMMITMENT = "urn:deepjudge:commitment:1"
 """What kind of statement a commitment is."""
 
 
-class CommitmentError(UsageError):
+class CommitmentError(MistakesError):
     """Something else was asked for than was committed to: a line for each difference."""
 
     code = "other-than-committed"
-
-    def __init__(self, lines: tuple[str, ...]) -> None:
-        self.lines = lines
-        super().__init__("; ".join(lines))
-
-    @property
-    def each(self) -> Sequence[str]:
-        """See :class:`~deepjudge_core.errors.DeepJudgeError`."""
-        return [with_code(line, self) for line in self.lines]
 
 
 class JudgingTerms(Document, frozen=True, kw_only=True):

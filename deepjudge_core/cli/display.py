@@ -258,8 +258,8 @@ def show_observation(out: Console, observation: Observation) -> None:
 
 def count_of(calibration: Calibration) -> str:
     """How many controls there are, and as how many they count where some are near-duplicates."""
-    count, effective = len(calibration.controls), calibration.effective
-    return str(count) if effective == count else f"{count} (near-duplicates count as one: {effective})"
+    count, fewer = len(calibration.controls), calibration.fewer
+    return f"{count} (near-duplicates count as one: {fewer})" if fewer else str(count)
 
 
 def show_calibration(out: Console, calibration: Calibration, *, limited: bool = True) -> None:

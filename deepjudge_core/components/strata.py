@@ -10,9 +10,11 @@ from msgspec import Meta
 from deepjudge_core.errors import UsageError
 from deepjudge_core.types import Array
 
+SAME_ARCHITECTURE: Final = "same-architecture"
+OTHER_ARCHITECTURE: Final = "other-architecture"
 AXES: Final = (
     ("same-data", "other-data"),
-    ("same-architecture", "other-architecture"),
+    (SAME_ARCHITECTURE, OTHER_ARCHITECTURE),
     ("common-ancestor", "common-initialisation"),
 )
 """What a control may have in common with the victim: training rows (the paper's Neg-1 and Neg-2), architecture, and
@@ -64,7 +66,8 @@ def with_architecture(stratum: Stratum | None, *, same: bool) -> Stratum:
         stratum: What else is known.
         same: Whether it is the victim's.
     """
-    return _joined({*parts_of(stratum).difference(AXES[1]), AXES[1][0 if same else 1]}, found=stratum or "")
+    own = SAME_ARCHITECTURE if same else OTHER_ARCHITECTURE
+    return _joined({*parts_of(stratum).difference(AXES[1]), own}, found=stratum or "")
 
 
 def _joined(names: Iterable[str], *, found: str) -> Stratum:
@@ -129,7 +132,7 @@ def narrow(strata: Iterable[Stratum | None]) -> tuple[str, ...]:
 
 
 def _narrow(each: list[frozenset[str]]) -> tuple[str, ...]:
-    alone = (("same-data", _SAME_DATA_ONLY), ("other-architecture", _OTHER_ARCHITECTURES_ONLY))
+    alone = (("same-data", _SAME_DATA_ONLY), (OTHER_ARCHITECTURE, _OTHER_ARCHITECTURES_ONLY))
     return tuple(line for part, line in alone if each and all(part in parts for parts in each))
 
 

@@ -6,15 +6,17 @@ is not known unless controls of other architectures show it.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
 
-from deepjudge_core.components.strata import Stratum, parts_of, with_architecture
+from deepjudge_core.components.strata import (
+    OTHER_ARCHITECTURE,
+    SAME_ARCHITECTURE,
+    Stratum,
+    parts_of,
+    with_architecture,
+)
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import Access
 
-Architecture = Literal["same-architecture", "other-architecture"]
-SAME: Final = "same-architecture"
-OTHER: Final = "other-architecture"
 _SEVERAL = 3  # architectures, or controls of others than the victim's, that show what other models do
 Widths = tuple[int, ...]
 """Number of neurons at each tap of a model, in forward order: what tells architectures apart in all frameworks."""
@@ -36,7 +38,7 @@ def kind_of(stratum: Stratum | None, own: Widths | None, victim: Widths | None) 
         own: The control's widths.
         victim: The victim's.
     """
-    if own is None or victim is None or (own == victim and OTHER in parts_of(stratum)):
+    if own is None or victim is None or (own == victim and OTHER_ARCHITECTURE in parts_of(stratum)):
         return stratum
     return with_architecture(stratum, same=own == victim)
 
@@ -56,10 +58,11 @@ def is_shown(
         controls: Theirs.
         kinds: What is known of each control, from :func:`kind_of`.
     """
-    if (suspect is None or suspect == victim) and not any(SAME in parts_of(kind) for kind in kinds):
+    if (suspect is None or suspect == victim) and not any(SAME_ARCHITECTURE in parts_of(kind) for kind in kinds):
         return False
     known = [control for control in controls if control is not None]
     others = sum(
-        OTHER in parts_of(kind) and (own is None or own != victim) for kind, own in zip(kinds, controls, strict=True)
+        OTHER_ARCHITECTURE in parts_of(kind) and (own is None or own != victim)
+        for kind, own in zip(kinds, controls, strict=True)
     )
     return (suspect is not None and suspect in known) or len(set(known)) >= _SEVERAL or others >= _SEVERAL

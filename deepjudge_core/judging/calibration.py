@@ -10,12 +10,21 @@ import numpy as np
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.schemes import Matches
-from deepjudge_core.components.strata import SHARING, Stratum, parts_of, product, stratum_of, two_groups
+from deepjudge_core.components.strata import (
+    OTHER_ARCHITECTURE,
+    SAME_ARCHITECTURE,
+    SHARING,
+    Stratum,
+    parts_of,
+    product,
+    stratum_of,
+    two_groups,
+)
 from deepjudge_core.errors import CalibrationError, FileFormatError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Lines, Part, parse, plain
 from deepjudge_core.judging.accuracy import Accuracy, accuracy_on_seeds, is_far
-from deepjudge_core.judging.architecture import OTHER, SAME, Architecture, Widths, kind_of, widths
+from deepjudge_core.judging.architecture import Widths, kind_of, widths
 from deepjudge_core.judging.fitting import metrics_for
 from deepjudge_core.judging.likeness import Likeness
 from deepjudge_core.judging.measure import Measured, Measurements, accuracy_of, measure_by
@@ -34,6 +43,7 @@ from deepjudge_core.types import Array
 LEAST_CONTROLS = 3
 SPREAD_UNKNOWN = "nothing is known of how honest models differ"
 """What follows from controls that are all at one distance."""
+_NO_SPREAD = 1e-6  # of the greatest: what rounding leaves of distances that are the same
 _SAME = (
     1e-5  # answers whose probabilities differ by less come from one model, whatever the file format; layers likewise
 )
@@ -75,10 +85,20 @@ class Calibration(Shown):
         if self.controls and len(self.clusters) != len(self.controls):
             raise ValueError(f"expected {len(self.controls)} clusters, found {len(self.clusters)}")
 
+    @cached_property
+    def differing(self) -> tuple[int, ...]:
+        """Places of the controls that differ: of near-duplicates, which count as one, that of the first."""
+        return tuple(dict.fromkeys(self.clusters))
+
     @property
     def effective(self) -> int:
-        """How many controls there are that differ: near-duplicates count as one."""
-        return len({*self.clusters})
+        """How many controls there are that differ."""
+        return len(self.differing)
+
+    @property
+    def fewer(self) -> int | None:
+        """How many controls there are that differ, where some do not; None where all do."""
+        return self.effective if self.effective < len(self.clusters) else None
 
     @property
     def doubt(self) -> str | None:
@@ -101,14 +121,9 @@ class Calibration(Shown):
         return tuple(kind_of(each, one, self.architecture) for each, one in zip(strata, own, strict=True))
 
     @cached_property
-    def architectures(self) -> tuple[Architecture | None, ...]:
-        """Of each control whether it has the victim's architecture; None where nothing is known of it."""
-        return tuple(next((one for one in (SAME, OTHER) if one in parts_of(kind)), None) for kind in self.kinds)
-
-    @property
     def several_architectures(self) -> bool:
         """Whether some controls have the victim's architecture and others do not."""
-        return {SAME, OTHER} <= {*self.architectures}
+        return {SAME_ARCHITECTURE, OTHER_ARCHITECTURE} <= frozenset[str]().union(*map(parts_of, self.kinds))
 
     @property
     def divided(self) -> tuple[Stratum | None, ...]:
@@ -128,8 +143,8 @@ class Calibration(Shown):
             (control.model.name, stratum or "-", *(values[name].value for name in names))
             for control, stratum, values in zip(self.controls, strata, self.measurements, strict=True)
         ]
-        count = self.effective if self.effective < len(self.controls) else None
-        facts = {"count as": count and str(count), "match": self.match, "note": self.notes, "suite": self.suite}
+        count = self.fewer and str(self.fewer)
+        facts = {"count as": count, "match": self.match, "note": self.notes, "suite": self.suite}
         return Sheet(f"calibration of {len(self.controls)} controls", facts, ("control", "stratum", *names), rows)
 
     def values(self, metric: str) -> Array:
@@ -214,7 +229,7 @@ class Calibration(Shown):
             return "there are no controls"
         reasons = {c[metric].reason for c in self.measurements if metric in c and c[metric].reason}
         why = f" ({'; '.join(sorted(filter(None, reasons)))})" if reasons else ""
-        once = "; near-duplicates count as one" if self.effective < len(self.controls) else ""
+        once = "; near-duplicates count as one" if self.fewer else ""
         return f"measured on {len(self.values(metric))} controls, expected at least {LEAST_CONTROLS}{once}{why}"
 
 
@@ -347,23 +362,32 @@ def calibrate_by(
     return replace(calibration, notes=tuple(notes))
 
 
+def has_spread(distances: Array) -> bool:
+    """Whether controls are at different distances, which alone shows how honest models differ.
+
+    Args:
+        distances: ``(n,)``, at least one, none below 0.
+    """
+    return bool(np.ptp(distances) > _NO_SPREAD * distances.max())
+
+
 def _alike(calibration: Calibration) -> Iterator[str]:
     # Near-duplicates, which count as one.
     names = [control.model.name for control in calibration.controls]
-    for first in dict.fromkeys(calibration.clusters):
-        others = [names[place] for place, cluster in enumerate(calibration.clusters) if cluster == first][1:]
-        if others:
-            yield (
-                f"{names[first]}: {counted(len(others), 'control')} answer nearly as it does and count as one with it: "
-                f"{', '.join(others)}"
-            )
+    for first in calibration.differing:
+        alike = [name for name, cluster in zip(names, calibration.clusters, strict=True) if cluster == first]
+        if len(alike) > 1:
+            yield f"{', '.join(alike)} answer nearly alike, so they count as one control"
 
 
 def _unlike(calibration: Calibration) -> Iterator[str]:
     # Controls that are not of the architecture that was said.
     for control, said, kind in zip(calibration.controls, calibration.strata, calibration.kinds, strict=True):
-        if SAME in parts_of(said) and OTHER in parts_of(kind):
-            yield f"{control.model.name}: is said to be {SAME}, and counts as {OTHER}: its layers have other widths"
+        if SAME_ARCHITECTURE in parts_of(said) and OTHER_ARCHITECTURE in parts_of(kind):
+            yield (
+                f"{control.model.name}: is said to be {SAME_ARCHITECTURE}, and counts as {OTHER_ARCHITECTURE}: its "
+                "layers have other widths"
+            )
 
 
 def _references(suite: Suite, models: Sequence[Observation]) -> Iterator[str]:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from deepjudge_core.components.strata import parts_of
+from deepjudge_core.components.strata import OTHER_ARCHITECTURE, SAME_ARCHITECTURE, parts_of
 from deepjudge_core.components.values import Decision, Vote
 from deepjudge_core.judging.accuracy import AccuracyGap, accuracy_gap
-from deepjudge_core.judging.architecture import OTHER, SAME, is_shown
+from deepjudge_core.judging.architecture import is_shown
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.measure import Measurements, accuracy_of, alike_of, widths_of
 from deepjudge_core.judging.verdict import Setting
@@ -32,8 +32,9 @@ _UNKNOWN_ARCHITECTURE = (
 )
 
 _NONE_OF_ITS_ARCHITECTURE = (
-    f"no control has the victim's architecture (stratum {SAME}), so it is not known how near to the victim's layers "
-    "those of an honest model with that architecture come: layers accuse nobody. Add controls that have it"
+    f"no control has the victim's architecture (stratum {SAME_ARCHITECTURE}), so it is not known how near to the "
+    "victim's layers those of an honest model with that architecture come: layers accuse nobody. Add controls that "
+    "have it"
 )
 
 _SURENESS_ALONE = (
@@ -162,8 +163,8 @@ def _against_copy(
     shown = is_shown(
         widths_of(measurements),
         calibration.architecture,
-        [widths_of(calibration.measurements[place]) for place in dict.fromkeys(calibration.clusters)],
-        [calibration.kinds[place] for place in dict.fromkeys(calibration.clusters)],
+        [widths_of(calibration.measurements[place]) for place in calibration.differing],
+        [calibration.kinds[place] for place in calibration.differing],
     )
     if not by_far and not shown:
         return _UNKNOWN_ARCHITECTURE
@@ -214,7 +215,7 @@ def _of_others_alone(measurements: Measurements, calibration: Calibration) -> bo
     # Whether all controls whose layers were compared have other architectures than the victim's.
     layers = (name for name, m in measurements.items() if m.metric.group == "white-box")
     places = {place for name in layers for place in calibration.places(name)}
-    return bool(places) and all(OTHER in parts_of(calibration.kinds[place]) for place in places)
+    return bool(places) and all(OTHER_ARCHITECTURE in parts_of(calibration.kinds[place]) for place in places)
 
 
 def _beside_controls(measurements: Measurements, calibration: Calibration) -> list[str]:

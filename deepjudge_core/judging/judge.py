@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from deepjudge_core.components.kinds import Metric, Rule
 from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.components.strata import SHARING, Stratum, parts_of
@@ -20,6 +18,7 @@ from deepjudge_core.judging.calibration import (
     SPREAD_UNKNOWN,
     Calibration,
     calibrate_by,
+    has_spread,
     read_calibration,
 )
 from deepjudge_core.judging.exact import LOG10_LEVEL, exact
@@ -62,7 +61,6 @@ __all__ = [
 ]
 
 
-_NO_SPREAD = 1e-6  # of the greatest: what rounding leaves of distances that are the same
 EITHER = "the weights descend from the victim's, or both from one initialisation (a public base model, one seed)"
 """The honest explanation is named wherever weights accuse by themselves."""
 
@@ -359,7 +357,7 @@ class Judge:
         honest control is among these about as often as the rule accuses an honest suspect.
         """
         lines = []
-        for place in dict.fromkeys(calibration.clusters):
+        for place in calibration.differing:
             if place in calibration.doubtful:  # which its notes say
                 continue
             control, measurements = calibration.controls[place], calibration.measurements[place]
@@ -548,7 +546,7 @@ def _unmeasured(measurement: Measurement, calibration: Calibration, rule: Rule) 
     values = calibration.values(measurement.metric.name)
     if len(values) < LEAST_CONTROLS:
         return Vote(None, reason=calibration.shortage(measurement.metric.name))
-    if np.ptp(values) <= _NO_SPREAD * values.max():
+    if not has_spread(values):
         return Vote(None, reason=f"all controls are at the distance {values[0]:.4g}, so {SPREAD_UNKNOWN}")
     return None
 

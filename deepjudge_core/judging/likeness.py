@@ -8,6 +8,7 @@ import scipy  # which loads its parts when they are first used
 
 from deepjudge_core.judging.view import unfit_whole
 from deepjudge_core.models.model import Access
+from deepjudge_core.models.sampling import evenly
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
@@ -100,7 +101,7 @@ def _divergences(models: Sequence[Observation]) -> Array:
     labels_alone = any(Access.PROBABILITIES not in one.model.access for one in models)
     cases, classes = np.asarray(models[0].probabilities).shape
     pairs = len(models) * (len(models) - 1) // 2
-    rows = np.linspace(0, cases - 1, min(cases, max(_LEAST_CASES, _SCORES // (pairs * classes)))).astype(int)
+    rows = evenly(np.arange(cases), max(_LEAST_CASES, _SCORES // (pairs * classes)))
     flat = np.array([scores_of(one, labels_alone=labels_alone)[rows].ravel() for one in models])
     # Its squares are means over the cases, since each case has the same weight.
     distances: Array = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(flat, "jensenshannon") ** 2)
@@ -164,9 +165,7 @@ def _have_same_neurons(one: Mapping[str, Array], other: Mapping[str, Array]) -> 
 
 def _standardised(outputs: Array) -> Array:
     # (rows, neurons) of length 1, of evenly many cases and neurons; 0 of neurons that never change.
-    rows, neurons = (
-        np.linspace(0, n - 1, min(n, most)).astype(int) for n, most in zip(outputs.shape, _MOST, strict=True)
-    )
+    rows, neurons = (evenly(np.arange(n), most) for n, most in zip(outputs.shape, _MOST, strict=True))
     part = outputs[np.ix_(rows, neurons)].astype(np.float64)
     centred = part - part.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=0)

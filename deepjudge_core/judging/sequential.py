@@ -22,7 +22,7 @@ from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.judging.accuracy import FAR, Accuracy, accuracy_gap, accuracy_on_seeds, errs_alike
 from deepjudge_core.judging.architecture import is_shown, widths
 from deepjudge_core.judging.betting import Capital
-from deepjudge_core.judging.calibration import LEAST_CONTROLS, SPREAD_UNKNOWN, Calibration
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, SPREAD_UNKNOWN, Calibration, has_spread
 from deepjudge_core.judging.guards import BY_FAR
 from deepjudge_core.judging.rules import apply_rule, expect_p_values
 from deepjudge_core.judging.verdict import Setting, Verdict
@@ -264,7 +264,7 @@ def _bound(suite: Suite, calibration: Calibration, rule: Rule, options: Mapping[
             f"expected at least {LEAST_CONTROLS} controls that give labels of the victim's classes, found {len(places)}"
         )
     shares = np.array([least[place] for place in places])
-    if np.ptp(shares) == 0:
+    if not has_spread(shares):
         return f"all controls agree with the victim on as many cases, so {SPREAD_UNKNOWN}"
     kinds = [calibration.kinds[place] for place in places]
     strata = tuple(calibration.divided[place] for place in places) if calibration.divided else ()

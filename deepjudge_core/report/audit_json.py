@@ -3,16 +3,18 @@
 import json
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import UNSET, UnsetType
 
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.schemes import Key, Matches, Reading
+from deepjudge_core.components.strata import parts_of
 from deepjudge_core.components.values import Decision
 from deepjudge_core.files.digests import root
 from deepjudge_core.files.documents import plain
+from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.exact import as_number
 from deepjudge_core.judging.fdr import FdrResult, Fleet
 from deepjudge_core.judging.fitting import Offer
@@ -30,6 +32,7 @@ from deepjudge_core.report import documents
 from deepjudge_core.report.documents import (
     AnyReport,
     ApiEntry,
+    Architecture,
     AuditReport,
     CalibrationEntry,
     CaseCounts,
@@ -74,7 +77,6 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
         made: When it was made, by whom, and in which case; None where that is not recorded.
     """
     calibration = report.calibration
-    same = calibration.effective == len(calibration.controls)
     return AuditReport(
         deepjudge=VERSION,
         made=made or UNSET,
@@ -90,7 +92,7 @@ def audit_report(report: AuditOutcome, made: MadeEntry | None = None) -> AuditRe
             match=calibration.match,
             limits=report.limits,
             notes=(*calibration.notes, *calibration.derived, *report.doubts),
-            effective=UNSET if same else calibration.effective,
+            effective=calibration.fewer or UNSET,
         ),
         rule=report.rule,
         rule_options=dict(report.rule_options),
@@ -255,7 +257,7 @@ def _control(report: AuditOutcome, place: int) -> ControlEntry:
     return ControlEntry(
         **_model(control.model),
         stratum=calibration.strata[place],
-        architecture=calibration.architectures[place] or UNSET if calibration.several_architectures else UNSET,
+        architecture=_architecture(calibration, place),
         alike=UNSET if first == place else calibration.controls[first].model.name,
         metrics={name: measurement.value for name, measurement in measured.items()},
         counted={name: tuple(map(_count, m.readings)) for name, m in measured.items() if m.readings} or UNSET,
@@ -263,6 +265,13 @@ def _control(report: AuditOutcome, place: int) -> ControlEntry:
         **_asked(control),
         api=_api(report, control),
     )
+
+
+def _architecture(calibration: Calibration, place: int) -> Architecture | UnsetType:
+    if not calibration.several_architectures:
+        return UNSET
+    parts = parts_of(calibration.kinds[place])
+    return next((one for one in get_args(Architecture) if one in parts), UNSET)
 
 
 def _count(reading: Reading) -> CountEntry:

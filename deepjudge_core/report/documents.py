@@ -43,6 +43,7 @@ AUDIT, POWER = "deepjudge/report/1", "deepjudge/power/1"
 """The schemas."""
 _MOST_METRICS = 200  # tables have a column for each, so that a few bytes could make any number of cells
 
+Architecture = Literal["same-architecture", "other-architecture"]
 Decided = Literal["copy", "independent", "inconclusive"]
 Distance = Annotated[float, Meta(ge=0)]
 Upper = Annotated[float, Meta(gt=0)]
@@ -358,7 +359,7 @@ class ControlEntry(Document, frozen=True, kw_only=True):
     ] = None
     architecture: (
         Annotated[
-            Literal["same-architecture", "other-architecture"],
+            Architecture,
             Meta(
                 description=(
                     "Present only if the layers of the controls show several architectures: whether this one has the "

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from deepjudge_core.cli.plan import OUTPUT, Plan
 from deepjudge_core.cli.sources import expand
 from deepjudge_core.components import options as component_options
 from deepjudge_core.components.registry import Adapters
-from deepjudge_core.errors import FileFormatError, ModelError, PluginError, UsageError, with_code
+from deepjudge_core.errors import FileFormatError, MistakesError, ModelError, PluginError, UsageError
 from deepjudge_core.files.reading import is_shallow, open_regular
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
@@ -53,19 +53,10 @@ _MOST_MISTAKES = 20  # that are told at once
 _ENDLESS = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){32}""")
 
 
-class AuditFileError(UsageError):
+class AuditFileError(MistakesError):
     """What is wrong with the file of an audit: a line for each mistake, of the first ones."""
 
     code = "audit-file"
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self.lines = tuple(lines)
-        super().__init__("; ".join(self.lines))
-
-    @property
-    def each(self) -> Sequence[str]:
-        """See :class:`~deepjudge_core.errors.DeepJudgeError`."""
-        return [with_code(line, self) for line in self.lines]
 
 
 def read_plan(path: Path, output: Path | None, session: Session, command: type[Command]) -> Plan:

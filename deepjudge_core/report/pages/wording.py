@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from deepjudge_core.components.strata import with_architecture
-from deepjudge_core.judging.architecture import SAME
+from deepjudge_core.components.strata import SAME_ARCHITECTURE, with_architecture
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import in_words, open_layers
 from deepjudge_core.report.documents import AuditReport, ControlEntry, SettingEntry, SuspectEntry
@@ -558,7 +557,7 @@ def kind_of(control: ControlEntry, unknown: str = "unknown") -> str:
     """The stratum of a control, as it was said, with its architecture as its layers show it; in words if unknown."""
     if control.architecture is UNSET:
         return control.stratum or unknown
-    return with_architecture(control.stratum, same=control.architecture == SAME)
+    return with_architecture(control.stratum, same=control.architecture == SAME_ARCHITECTURE)
 
 
 def fewest_controls(report: AuditReport) -> int:
