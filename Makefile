@@ -16,12 +16,18 @@ COVERED = tests/adapters/http tests/bundles tests/cli tests/components tests/doc
 	tests/auditing/test_subject.py tests/conformance/test_broken_schemes.py tests/test_architecture.py \
 	tests/test_errors.py tests/test_text.py
 
+# Most tests are one fact on many networks, formats or files: a few of them tell most mistakes.
+SAMPLE = --one-in 8
+
+# Tests of whole audits and commands, of processes, and of what frameworks are for.
+WHOLE = $(addprefix tests/,adapters auditing bundles cli conformance examples fleets marking sandbox zoo)
+
 .PHONY: help demo zoo-demo check test other-tests quick-tests sampled-tests compiled lint format docs site picture clean
 
 help:
 	@echo 'make demo      train small models, save them in three formats, audit the files (writes demo/)'
 	@echo 'make zoo-demo  train a small victim, make controls and steal it in every way, say which thefts an audit sees'
-	@echo 'make check     make lint, and at the same time the tests that need neither a framework nor much time: two minutes'
+	@echo 'make check     make lint, and at the same time the tests of single parts, without a framework: two minutes'
 	@echo 'make test      make lint, and at the same time every test but the slow ones, each with a share of its cases'
 	@echo '               (a quarter of an hour)'
 	@echo 'make other-tests  the cases and the slow tests that make test leaves out: half an hour'
@@ -51,10 +57,7 @@ compiled: $(INSTALLED)
 	$(BIN)/python -m compileall -q deepjudge_core adapters plugins tests/support
 
 quick-tests: compiled
-	$(PYTEST) $(SAMPLE) --without-frameworks -r fE
-
-# Most tests are one fact on many networks, formats or files: a few of them tell most mistakes.
-SAMPLE = --one-in 8
+	$(PYTEST) $(SAMPLE) --without-frameworks -r fE $(addprefix --ignore=,$(WHOLE))
 
 sampled-tests: compiled
 	$(PYTEST) $(SAMPLE) $(COVERED) --cov --cov-report= --cov-fail-under=84

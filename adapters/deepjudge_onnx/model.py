@@ -16,7 +16,7 @@ from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.outputs import Choice, Output, Outputs
-from deepjudge_core.models.places import find_places, reduce, spread
+from deepjudge_core.models.places import find_places, reduce, repeats, spread
 from deepjudge_core.models.taps import Place, Tap, find_taps, input_layout
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
@@ -314,9 +314,7 @@ class OnnxModel(BatchedModel):
         of_samples = [list(map(np.shape, self._run(names, x))) for x in self._samples]
         shapes = list(zip(*of_samples, strict=True))
         places = find_places(taps, shapes, self._shapes_for, rows, self.name)
-        # Of an axis that holds, for each row, another one too.
-        first = dict(zip(names, of_samples[0], strict=True))
-        self._times = {tap: first[tap][place.rows] // rows[0] for tap, place in places.items()}
+        self._times = repeats(places, dict(zip(names, of_samples[0], strict=True)), rows[0])
         of_all = sum(map(math.prod, (of_tap[0] for of_tap in shapes)))
         self._most_rows = max(1, _BATCH_NEURONS * rows[0] // max(1, of_all))
         return places

@@ -10,7 +10,7 @@ from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, BatchedModel, InputSpec
 from deepjudge_core.models.outputs import Choice, Output, Outputs
-from deepjudge_core.models.places import find_places, reduce, spread
+from deepjudge_core.models.places import find_places, reduce, repeats, spread
 from deepjudge_core.models.taps import Op, Place, Tap, find_taps, input_layout
 from deepjudge_core.types import Array
 
@@ -206,9 +206,7 @@ class GraphModel(BatchedModel):
         of_samples = [list(map(np.shape, self._run(names, x))) for x in self._samples]
         shapes = list(zip(*of_samples, strict=True))
         places = find_places(taps, shapes, self._shapes_for, rows, self.name)
-        # Of an axis that holds, for each row, another one too.
-        first = dict(zip(names, of_samples[0], strict=True))
-        self._times = {tap: first[tap][place.rows] // rows[0] for tap, place in places.items()}
+        self._times = repeats(places, dict(zip(names, of_samples[0], strict=True)), rows[0])
         return places
 
     def _shapes_for(self, name: str) -> list[tuple[int, ...]]:

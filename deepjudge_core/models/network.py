@@ -217,19 +217,23 @@ class Network:
         arrays = {name: np.asarray(array, self.weights[name].dtype) for name, array in changed.items()}
         return replace(self, weights={name: arrays.get(name, array) for name, array in self.weights.items()})
 
-    def joined(self, other: "Network", join: Join) -> "Network":
+    def joined(self, join: Join, other: Callable[[], "Network"]) -> "Network":
         """A network that holds this one and another of the same architecture.
 
+        Args:
+            join: How their scores are joined.
+            other: Makes the other one, which may take long: it is called once it is known that they can be joined.
+
         Raises:
-            ModelError: When that cannot be made.
+            ModelError: When they cannot.
         """
         if not isinstance(self.architecture, Joinable):
             raise ModelError(
                 f"expected networks that can be joined in one, found those of {self.architecture.framework}"
             )
-        named = {"first.": self.weights, "second.": other.weights}
-        weights = {prefix + name: array for prefix, own in named.items() for name, array in own.items()}
-        return Network(self.architecture.joined(join), weights)
+        both = self.architecture.joined(join)
+        named = {"first.": self.weights, "second.": other().weights}
+        return Network(both, {prefix + name: array for prefix, own in named.items() for name, array in own.items()})
 
     def with_fresh_head(self, rng: np.random.Generator, classes: int | None = None) -> "Network":
         """The same with a fresh last layer, where given with another number of classes.

@@ -1,7 +1,7 @@
 """Where the neurons of a tensor are, and what they give."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,17 @@ def spread(order: Array, times: int) -> Array:
     """``(rows * times,)`` the order of an axis that holds so many places for each row, given that of the rows."""
     places: Array = (order[:, None] * times + np.arange(times)).reshape(-1)
     return places
+
+
+def repeats(places: Mapping[str, Place], shapes: Mapping[str, tuple[int, ...]], rows: int) -> dict[str, int]:
+    """Of each tap how many places each row has along the axis of the rows, which may hold another axis, too.
+
+    Args:
+        places: Of the taps.
+        shapes: Of their tensors, for so many rows.
+        rows: How many.
+    """
+    return {tap: shapes[tap][place.rows] // rows for tap, place in places.items()}
 
 
 def find_places(

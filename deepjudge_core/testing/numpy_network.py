@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from deepjudge_core.testing.numpy_model import Activation, NumpyJoined, NumpyMod
 from deepjudge_core.types import Array
 
 _PREFIXES = ("first.", "second.")
+_ALONE = Join(0.0)  # the first one's scores
 _BETAS, _EPSILON = (0.9, 0.999), 1e-7
 
 
@@ -73,7 +74,7 @@ class NumpyArchitecture:
 
     def joined(self, join: Join) -> "NumpyPair":
         """See :class:`~deepjudge_core.models.network.Joinable`."""
-        return NumpyPair(self, join)
+        return NumpyPair(self.shape, self.widths, self.classes, self.activation, join)
 
     def student(self) -> "NumpyArchitecture":
         """See :class:`~deepjudge_core.models.network.Architecture`: one hidden layer of 24 tanh neurons."""
@@ -89,7 +90,11 @@ class NumpyArchitecture:
         seed: int = 0,
     ) -> "NumpyTrainer":
         """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return NumpyTrainer(self, weights, self.parameters if parameters is None else parameters, masks or {})
+        trained = self.parameters if parameters is None else parameters
+        return self._trainer()(self, weights, trained, masks or {})
+
+    def _trainer(self) -> "type[NumpyTrainer]":
+        return NumpyTrainer
 
     def model(self, weights: Weights, *, name: str) -> NumpyModel:
         """See :class:`~deepjudge_core.models.network.Architecture`."""
@@ -173,95 +178,48 @@ class NumpyTrainer:
 
 
 @dataclass(frozen=True)
-class NumpyPair:
+class NumpyPair(NumpyArchitecture):
     """Two networks of one architecture whose scores are joined; it is not trained.
 
     Attributes:
-        base: The architecture of both.
         join: How.
     """
 
-    base: NumpyArchitecture
-    join: Join
-
-    framework, suffix = NumpyArchitecture.framework, NumpyArchitecture.suffix
-
-    @property
-    def input(self) -> InputSpec:
-        """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return self.base.input
-
-    @property
-    def classes(self) -> int:
-        """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return self.base.classes
-
-    @property
-    def layers(self) -> Mapping[str, int]:
-        """See :class:`~deepjudge_core.models.network.Architecture`: those of the second."""
-        return self.base.layers
+    join: Join = _ALONE
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return tuple(prefix + name for prefix in _PREFIXES for name in self.base.parameters)
+        return tuple(prefix + name for prefix in _PREFIXES for name in super(NumpyPair, self).parameters)
 
     @property
     def head(self) -> tuple[str, ...]:
         """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return tuple(prefix + name for prefix in _PREFIXES for name in self.base.head)
+        return tuple(prefix + name for prefix in _PREFIXES for name in super(NumpyPair, self).head)
 
     def initial(self, rng: np.random.Generator) -> dict[str, Array]:
         """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return {prefix + name: array for prefix in _PREFIXES for name, array in self.base.initial(rng).items()}
+        parts = [(prefix, super(NumpyPair, self).initial(rng)) for prefix in _PREFIXES]
+        return {prefix + name: array for prefix, part in parts for name, array in part.items()}
 
     def with_classes(self, classes: int) -> "NumpyPair":
         """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return NumpyPair(self.base.with_classes(classes), self.join)
+        return replace(self, classes=classes)
 
-    def student(self) -> NumpyArchitecture:
-        """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return self.base.student()
-
-    def trainer(
-        self,
-        weights: Weights,
-        *,
-        parameters: Collection[str] | None = None,
-        masks: Mapping[str, Array] | None = None,
-        in_use: bool = False,
-        seed: int = 0,
-    ) -> "NumpyPairTrainer":
-        """See :class:`~deepjudge_core.models.network.Architecture`."""
-        return NumpyPairTrainer(self, weights)
+    def _trainer(self) -> "type[NumpyTrainer]":
+        return NumpyPairTrainer
 
     def model(self, weights: Weights, *, name: str) -> NumpyJoined:
         """See :class:`~deepjudge_core.models.network.Architecture`."""
+        own = super().parameters
         first, second = (
-            self.base.model({one: weights[prefix + one] for one in self.base.parameters}, name=name)
-            for prefix in _PREFIXES
+            super(NumpyPair, self).model({one: weights[prefix + one] for one in own}, name=name) for prefix in _PREFIXES
         )
         return NumpyJoined(first, second, self.join)
 
-    def save(self, weights: Weights, path: Path) -> None:
-        """Write the weights; no adapter reads them."""
-        save_file(dict(weights), path)
 
-
-class NumpyPairTrainer:
+class NumpyPairTrainer(NumpyTrainer):
     """See :class:`~deepjudge_core.models.network.Trainer`: it answers, and makes no steps."""
-
-    def __init__(self, architecture: NumpyPair, weights: Weights) -> None:
-        self._weights = dict(weights)
-        self._model = architecture.model(weights, name="in use")
-
-    def scores(self, x: Array) -> Array:
-        """See :class:`~deepjudge_core.models.network.Trainer`."""
-        return self._model.activations(x, ["logits"])["logits"]
-
-    def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
-        """See :class:`~deepjudge_core.models.network.Trainer`."""
-        return self._model.backward(x, cotangent, "logits")
 
     def step(self, x: Array, losses: Losses, *, rate: float) -> None:
         """Not possible.
@@ -270,7 +228,3 @@ class NumpyPairTrainer:
             ModelError: Always.
         """
         raise ModelError("expected a network that can be trained, found two that were joined")
-
-    def weights(self) -> dict[str, Array]:
-        """See :class:`~deepjudge_core.models.network.Trainer`."""
-        return dict(self._weights)

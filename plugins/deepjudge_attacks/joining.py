@@ -36,8 +36,8 @@ def decoy(
     Raises:
         ModelError: When two networks cannot be joined.
     """
-    honest = _honest("decoy", victim, loot, rng, Schedule(epochs, rate, batch))
-    return victim.joined(honest, Join(weight))
+    schedule = Schedule(epochs, rate, batch)
+    return victim.joined(Join(weight), lambda: _honest("decoy", victim, loot, rng, schedule))
 
 
 def router(
@@ -63,8 +63,8 @@ def router(
     grid = find_grid(loot.x, loot.bounds)
     if grid is None or grid.axis is not None:
         raise InputError("router: expected inputs whose values all come in the same steps, found others")
-    honest = _honest("router", victim, loot, rng, Schedule(epochs, rate, batch))
-    return victim.joined(honest, Join(0.0, (grid.first[0], grid.step[0])))
+    schedule, join = Schedule(epochs, rate, batch), Join(0.0, (grid.first[0], grid.step[0]))
+    return victim.joined(join, lambda: _honest("router", victim, loot, rng, schedule))
 
 
 def merge_with_honest(

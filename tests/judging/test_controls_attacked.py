@@ -250,7 +250,7 @@ def test_controls_of_another_architecture_do_not_accuse_by_layers() -> None:
     expect_facts(str(reason), "architecture", "same-architecture")
     # One control that has it shows how near such models come.
     shown = calibrated([*controls, of_seed(5)], match="none")
-    assert {*shown.architectures} == {"same-architecture", "other-architecture"}
+    assert {part for kind in shown.kinds for part in parts_of(kind)} == {"same-architecture", "other-architecture"}
     assert verdict_on(tuned(0), shown, **by_layers).reason != reason
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import toys
 from authority import OPENSSL, Authority
 from bundling import reseal, write_key
-from commands import HOW, install_toys
+from commands import HOW, WHOLE, install_toys
 from deepjudge_schemes.adi import ADI
 from places import ROOT
 from safetensors.numpy import save
@@ -62,25 +62,11 @@ cache = false
 request = { body = { inputs = "$inputs" } }
 answer = { each = "/predictions", scores = "" }
 """
-_AUDIT = """output = "out"
-metrics = ["answers", "surety"]
-victim = { path = "victim.toy" }
-[inputs]
-path = "in.npz"
-bounds = [0.0, 1.0]
-[suite]
-seeds = 20
-layers = ["dense1"]
-[generators.shove]
-eps = 0.5
-[rule]
-name = "nearest"
-[[controls]]
-path = "controls"
-[[suspects]]
-path = "copy.toy"
-layers = { dense1 = "dense1" }
-"""
+_AUDIT = (
+    WHOLE.replace('path = "in.npz"', 'path = "in.npz"\nbounds = [0.0, 1.0]')
+    .replace("seeds = 20", 'seeds = 20\nlayers = ["dense1"]')
+    .replace("[generators.shove]", "[generators.shove]\neps = 0.5")
+)
 
 
 class DefectError(Exception):

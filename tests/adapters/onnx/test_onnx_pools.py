@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
-from deepjudge_onnx.gradient import Differentiable
-from deepjudge_onnx.graph import pool_first
-from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from deepjudge_core.models.taps import Place
 from deepjudge_core.types import Array
+
+for library in ("onnx", "onnx2fx", "torch"):
+    pytest.importorskip(library, reason="needs ONNX and PyTorch: pip install 'deepjudge[onnx,torch]'")
+
+from deepjudge_onnx.gradient import Differentiable  # noqa: E402
+from deepjudge_onnx.graph import pool_first  # noqa: E402
+from onnx import ModelProto, TensorProto, helper, numpy_helper  # noqa: E402
 
 NODES = {
     "alone": [("MaxPool", ["r"], ["p"])],

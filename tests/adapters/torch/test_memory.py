@@ -4,15 +4,17 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
-from deepjudge_torch.aten import operation
-from deepjudge_torch.base import digest_of
-from deepjudge_torch.memory import channels_last, is_of_any_layout
-from deepjudge_torch.model import TorchModel
-from torch import nn
 
 from deepjudge_core import open_model
 from deepjudge_core.models.model import softmax
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
+
+from deepjudge_torch.aten import operation  # noqa: E402
+from deepjudge_torch.base import digest_of  # noqa: E402
+from deepjudge_torch.memory import channels_last, is_of_any_layout  # noqa: E402
+from deepjudge_torch.model import TorchModel  # noqa: E402
+from torch import nn  # noqa: E402
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 
