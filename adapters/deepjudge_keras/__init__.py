@@ -37,7 +37,8 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             network=_network,
             examine=examine,
             companions=beside,
-            imports=("deepjudge_keras.lean", "deepjudge_keras.model", "deepjudge_keras.savedmodel"),
+            # SciPy's part tells activations of several operations.
+            imports=("deepjudge_keras.lean", "scipy.special", "deepjudge_keras.model", "deepjudge_keras.savedmodel"),
             copyable=True,
             warm_up=_warm_up,
             extra=_EXTRA,

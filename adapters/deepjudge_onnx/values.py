@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.activations import numbers
@@ -84,6 +83,11 @@ class Values:
     def _evaluate(self, node: NodeProto, tensors: Mapping[str, Array]) -> Array:
         if node.op_type == "Cast" and attribute(node, "to", None) in REAL:
             return np.asarray(tensors[node.input[0]], np.float64)
+        if node.op_type == "Relu":  # the most usual one
+            return np.maximum(tensors[node.input[0]], 0)
+        # Late: it loads a module for each operation of ONNX, which takes as long as all else that opens a model.
+        from onnx.reference import ReferenceEvaluator
+
         part = helper.make_graph(
             [node],
             node.op_type,

@@ -26,14 +26,17 @@ def warm_up(*, gradients: bool) -> None:
 
 
 def _network() -> ModelProto:
-    # Of the layers that most networks are made of; a picture's rows are the steps of the recurrent one.
+    # Of the layers that most networks are made of, and an activation of several operations; a picture's rows are the
+    # steps of the recurrent layer.
     shapes = {"kernel": (2, 1, 3, 3), "input": (1, 12, 4), "state": (1, 12, 3), "matrix": (3, 2)}
     weights = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
     weights += [numpy_helper.from_array(np.array(value), name) for name, value in (("steps", [4, -1, 4]), ("last", -1))]
     nodes = [
         helper.make_node("Conv", ["x", "kernel"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("ReduceMean", ["r"], ["m"], axes=[1], keepdims=0),
+        helper.make_node("Sigmoid", ["r"], ["g"]),
+        helper.make_node("Mul", ["r", "g"], ["p"]),
+        helper.make_node("ReduceMean", ["p"], ["m"], axes=[1], keepdims=0),
         helper.make_node("Transpose", ["m"], ["s"], perm=[1, 0, 2]),
         helper.make_node("Reshape", ["s", "steps"], ["t"]),
         helper.make_node("LSTM", ["t", "input", "state"], ["h"], hidden_size=3),

@@ -40,7 +40,8 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             network=_network,
             examine=examine,
             companions=companions,
-            imports=("torch", "safetensors.torch", "deepjudge_torch.opening"),
+            # SciPy's part tells activations of several operations.
+            imports=("torch", "safetensors.torch", "scipy.special", "deepjudge_torch.opening"),
             copyable=True,
             warm_up=_warm_up,
             extra=EXTRA,

@@ -7,6 +7,7 @@ Each is a whole: half a ReLU is none, since the same network may have the factor
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 import numpy as np
 import scipy  # which loads its parts when they are first used
@@ -64,7 +65,7 @@ def _candidates(values: Array) -> Iterable[Array]:
     # Of each kind the one whose parameters these values have.
     x = PROBES
     below, least, zero, one, most = (values[x[:, 0] == at] for at in (-1, x[0, 0], 0, 1, x[-1, 0]))
-    yield from _PLAIN.values()
+    yield from _plain().values()
     yield np.where(x > 0, x, np.clip(-below, -0.9, 0.99) * x)  # leaky and parametric ReLU
     yield np.clip(x, least, np.maximum(least, most))  # with limits, as ReLU6 and hard tanh
     yield np.where(x > 0, x, -least * np.expm1(x))  # ELU
@@ -85,7 +86,9 @@ def _far_zero(values: Array) -> Iterable[float]:
         yield float(zeros.max())
 
 
+@cache
 def _plain() -> Mapping[str, Array]:
+    # Once somebody asks: most networks have only activations of one operation, and SciPy takes long to load.
     x = PROBES
     sigmoid, softplus, normal = scipy.special.expit(x), np.logaddexp(0, x), scipy.special.ndtr(x)
     hard, hard_fifth = np.clip(x / 6 + 0.5, 0, 1), np.clip(x / 5 + 0.5, 0, 1)
@@ -108,6 +111,3 @@ def _plain() -> Mapping[str, Array]:
         "SELU": 1.0507 * np.where(x > 0, x, 1.67326 * np.expm1(x)),
         "square of ReLU": np.maximum(x, 0) ** 2,
     }
-
-
-_PLAIN = _plain()

@@ -513,7 +513,7 @@ def exported(folder: Path) -> list[str]:
     layers = torch.nn
     picture = layers.Sequential(
         layers.Conv2d(3, 4, 3), layers.BatchNorm2d(4), layers.ReLU(), layers.MaxPool2d(2), layers.Flatten(),
-        layers.Linear(36, 3), layers.Softmax(1),
+        layers.Linear(36, 5), layers.SiLU(), layers.Linear(5, 3), layers.Softmax(1),
     )  # fmt: skip
     paths = [folder / "picture.onnx", folder / "sound.onnx"]
     export_torch(picture, torch.zeros(2, 3, 8, 8), paths[0], "old")
