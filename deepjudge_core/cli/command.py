@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from deepjudge_core.cli.sources import spare
+from deepjudge_core.cli.sparing import spare
 from deepjudge_core.settings import Setting, settings_of
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deepjudge_core.auditing.outcome import AuditOutcome, SuspectResult
-from deepjudge_core.cli import display, tables
+from deepjudge_core.cli import display, tables, terminal
 from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.values import Chance, Decision
 from deepjudge_core.judging.exact import LEVEL, LOG10_LEVEL, power_of_ten
@@ -27,7 +27,7 @@ def show(out: Console, report: AuditOutcome, many: ManySettings) -> None:
         report: What came of them.
         many: Which are shown, and in which order.
     """
-    say = partial(display.tell, out)
+    say = partial(terminal.tell, out)
     plan, shown = report.suite.weights, tables.in_order(report.suspects, many)
     if plan is not None:
         compared = f"{sum(map(len, plan.neurons)):,} neurons of {len(plan.layers)} layers are compared"

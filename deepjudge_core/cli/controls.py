@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from deepjudge_core.auditing.subject import ModelFile, Subject
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.commands.zoo import ZooCommand
 from deepjudge_core.cli.plan import Plan
 from deepjudge_core.errors import UsageError
@@ -31,10 +31,10 @@ class _Controls(ZooCommand):
     agreed: bool = False
 
     def estimated(self, estimate: Estimate) -> None:
-        out = display.console()
+        out = terminal.console()
         if estimate.models == 0:
             return
-        display.say(out, f"to make     {estimate}")
+        terminal.say(out, f"to make     {estimate}")
         if self.agreed:
             return
         if not _has_terminal():
@@ -80,7 +80,7 @@ def with_controls(plan: Plan, folder: Path, *, agreed: bool) -> Plan:
         with contextlib.chdir(plan.folder):
             command.run()
     except _DeclinedError as error:
-        display.say(display.console(), f"controls    none made: {error}")
+        terminal.say(terminal.console(), f"controls    none made: {error}")
         return plan
     files = sorted(path for path in (zoo / "controls").iterdir() if path.is_file())
     if not files:

@@ -7,7 +7,7 @@ from rich.console import Console
 from deepjudge_core.auditing.outcome import AuditOutcome
 from deepjudge_core.bundles.bundle import withheld_folder
 from deepjudge_core.bundles.manifest import PAGE, REPORT
-from deepjudge_core.cli import display
+from deepjudge_core.cli import display, terminal
 from deepjudge_core.cli.sealing import BundleSession
 from deepjudge_core.cli.status import COPY, FAILED, INCONCLUSIVE, NO_COPY
 from deepjudge_core.components.values import Decision
@@ -20,22 +20,22 @@ def seal(session: BundleSession, report: AuditReport, folder: Path, out: Console
     """Seal a bundle with its report, and say where it is; what pages say of it."""
     sealed = session.finish(report)
     if not session.settings.observations:
-        display.say(out, f"withheld: {withheld_folder(folder)}: test cases and answers, for you to keep")
-    display.say(out, f"report: {folder / REPORT}")
+        terminal.say(out, f"withheld: {withheld_folder(folder)}: test cases and answers, for you to keep")
+    terminal.say(out, f"report: {folder / REPORT}")
     return sealed
 
 
 def show_page(folder: Path, out: Console) -> None:
     """Say where the page for people is: the last line of a command."""
-    display.say(out, f"page: {folder / PAGE}")
+    terminal.say(out, f"page: {folder / PAGE}")
 
 
 def warn_of(calibration: Calibration) -> None:
     """Say what is doubtful of the controls."""
     for note in calibration.notes:
-        display.warn(note)
+        terminal.warn(note)
     if 0 < calibration.effective < LEAST_CONTROLS:
-        display.warn(f"{display.count_of(calibration)} controls; a verdict needs at least {LEAST_CONTROLS}")
+        terminal.warn(f"{display.count_of(calibration)} controls; a verdict needs at least {LEAST_CONTROLS}")
 
 
 def status_of(report: AuditOutcome, *, strict: bool = False) -> int:

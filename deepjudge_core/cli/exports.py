@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deepjudge_core.bundles.bundle import belongs_to
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.report import model_card, sarif, spreadsheet
@@ -128,4 +128,4 @@ def write(files: Mapping[str, Path], report: AnyReport, out: Console, seal: Seal
     for name, path in files.items():
         export = EXPORTS[name]
         storage.write_bytes(path, export.render(report, seal) if export.page else export.render(report))
-        display.say(out, f"{name.replace('_', ' ')}: {path}")
+        terminal.say(out, f"{name.replace('_', ' ')}: {path}")

@@ -74,12 +74,12 @@ def _close_output() -> None:
 def _run(line: Line) -> int:
     if line.command is None:
         return NO_COPY
-    from deepjudge_core.cli import display  # which help on all commands does not need
+    from deepjudge_core.cli import terminal  # which help on all commands does not need
 
-    log = display.log_told() if line.debug else contextlib.nullcontext()
-    with watched(display.Bars()), _warnings_in_lines(display.warn), log:
+    log = terminal.log_told() if line.debug else contextlib.nullcontext()
+    with watched(terminal.Bars()), _warnings_in_lines(terminal.warn), log:
         for remark in line.remarks:
-            display.warn(remark)
+            terminal.warn(remark)
         return line.command.run()
 
 

@@ -16,7 +16,7 @@ from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.bundles.signing import load_signer
 from deepjudge_core.bundles.timestamp import load_response
 from deepjudge_core.bundles.victim import VictimCommitment, load_victim
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.files.documents import plain
 from deepjudge_core.judging.calibration import Calibration
@@ -85,7 +85,7 @@ def register(suite: Suite, calibration: Calibration | None, judge: Judge, outcom
     except FileFormatError as error:
         if error.code != "cannot-write":
             raise
-        display.warn(f"this run was not registered: {error}")
+        terminal.warn(f"this run was not registered: {error}")
         return run_of(suite.digest, decided, settings, b"")
 
 

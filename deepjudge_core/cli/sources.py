@@ -2,13 +2,13 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deepjudge_core.auditing.folders import SKIPPED, Found, Skipped, by_code, look_at, look_into
 from deepjudge_core.auditing.session import Session
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum, stratum_of
@@ -24,7 +24,6 @@ from deepjudge_core.suites.inputs import Inputs, Offered
 from deepjudge_core.suites.ranges import hull, is_one
 from deepjudge_core.suites.settings import ArraySettings, InputSettings
 from deepjudge_core.text import is_url
-from deepjudge_core.weights.reading.folder import described_by
 
 MODELS = "a model file, or the URL of a model behind an API; a folder or a quoted glob means all models in it"
 _OBSERVATION = ".safetensors"
@@ -132,54 +131,6 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
     return Found(tuple(name for name in found.models if models.pop(os.path.abspath(name), None)), found.skipped)  # noqa: PTH100
 
 
-def spare(read: Iterable[str | Path | None], written: Iterable[Path | None], *, models: Adapters | None = None) -> None:
-    """Refuse to write over a file that is read, however it was named: in a folder, by a glob, in a file.
-
-    Args:
-        read: Files that are read; None for none.
-        written: Where files go; None for none.
-        models: What reads what is read, if these are models: then no file in a folder that is one is written over, and
-            none beside a model that holds a part of it.
-
-    Raises:
-        UsageError: Naming it.
-    """
-    is_kept = os.path.exists if models else os.path.isfile
-    files = [Path(path) for path in read if path is not None and is_kept(path)]
-    kept = {path.resolve() for path in files}
-    for path in written:
-        if path is None or not os.path.isfile(path):  # noqa: PTH113 - of any text
-            continue
-        target = path.resolve()
-        if not kept.isdisjoint([target, *target.parents]) or (models and target in _parts(files, target, models)):
-            raise UsageError(
-                f"{path}: expected another file to write to, found one of the inputs", code="would-overwrite"
-            )
-
-
-def _parts(files: Iterable[Path], target: Path, adapters: Adapters) -> Iterator[Path]:
-    # What belongs to the models that lie where something is to be written: their weights in other files, and what says
-    # how they are read.
-    for file in files:
-        if file.is_file() and file.absolute().parent.resolve() == target.parent:
-            yield from (file.with_name(name).resolve() for name in (*adapters.parts([file]), *described_by(file)))
-
-
-def spare_folder(read: Iterable[str | Path], folder: Path) -> None:
-    """Refuse to write files into a folder in which models lie.
-
-    Raises:
-        UsageError: Naming it.
-    """
-    for path in read:
-        if os.path.exists(path) and Path(path).parent.resolve() == folder.resolve():  # noqa: PTH110 - of any text
-            raise UsageError(
-                f"{folder}: expected an output folder that holds no model, found {Path(path).name} in it; "
-                "choose another folder",
-                code="would-overwrite",
-            )
-
-
 def load(settings: InputSettings) -> Offered | None:
     """The inputs, after a word about what may be a mistake; None where there are to be none."""
     if settings.path is None:
@@ -198,7 +149,7 @@ def warn_of_bytes(inputs: Inputs, path: Path, arrays: ArraySettings) -> None:
         and arrays.scale in (None, 1)
         and arrays.bounds is None
     ):
-        display.warn(f"{path}: used without scaling, as 0..255; if the victim expects 0..1, divide by a scale of 255")
+        terminal.warn(f"{path}: used without scaling, as 0..255; if the victim expects 0..1, divide by a scale of 255")
 
 
 def file_to_write(path: Path) -> Path:
@@ -240,7 +191,7 @@ def judge_of(settings: JudgeSettings, session: Session, offer: Offer) -> Judge:
     """
     judge = Judge.of(settings, session.registry, offer)
     if judge.note:
-        display.warn(judge.note)
+        terminal.warn(judge.note)
     return judge
 
 
@@ -253,5 +204,5 @@ def begun(confinement: Confinement | None = None) -> Session:
     sweep()  # even if all answers are stored, so that no model is opened
     registry = load_registry()
     for line in registry.failures():
-        display.warn(line)
+        terminal.warn(line)
     return Session(registry, confinement.policy if confinement else DEFAULT_SANDBOX)

@@ -16,7 +16,7 @@ def test_without_a_terminal_a_long_step_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("deepjudge_core.cli.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deepjudge_core.cli.terminal.time.monotonic", lambda: now[0])
     with watched(Bars()), progress.task("zoo", 100) as whole:
         for _ in range(5):
             with progress.task("inside", 10) as inside:
@@ -31,7 +31,7 @@ def test_a_line_of_a_long_step_says_where_it_stands(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("deepjudge_core.cli.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deepjudge_core.cli.terminal.time.monotonic", lambda: now[0])
     monkeypatch.setattr("deepjudge_core.cli.fleeting.time.monotonic", lambda: now[0])
     tally = Tally(100)
     with watched(Bars()), progress.task("asking", 100) as advance:

@@ -21,9 +21,10 @@ from places import ROOT
 import deepjudge_core as dj
 from deepjudge_core import model as old
 from deepjudge_core import plugin, testing
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands import COMMANDS
+from deepjudge_core.cli.commands.plugins import show_plugins
 from deepjudge_core.cli.program import parse
 from deepjudge_core.components import attack
 from deepjudge_core.components import hooks as hookspecs
@@ -119,7 +120,7 @@ def test_the_listing_in_the_tutorial_is_what_is_printed(capsys: pytest.CaptureFi
     plugins = [Plugin(p.name, "deepjudge 0.1.0", p.components) for p in own_plugins()]
     plugins.append(dataclasses.replace(mine, distribution="deepjudge-top1 0.1.0"))
     registry = Registry(tuple(sorted(plugins, key=lambda p: p.name)))
-    display.show_plugins(display.console(), registry.plugins, registry.failures())
+    show_plugins(terminal.console(), registry.plugins, registry.failures())
     assert f"$ deepjudge plugins\n{capsys.readouterr().out}```" in TUTORIAL
 
 

@@ -28,7 +28,7 @@ from deepjudge_core import (
     select_seeds,
 )
 from deepjudge_core.auditing.outcome import SuspectResult
-from deepjudge_core.cli import display
+from deepjudge_core.cli import display, terminal
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files.documents import plain
@@ -200,7 +200,7 @@ def test_the_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (second["decision"], second["reason"]) == ("copy", None)
     expect_facts(second["unsteady"], SAME)
     assert (third["decision"], third["unsteady"]) == ("independent", None)
-    display.show_report(display.console(), report)
+    display.show_report(terminal.console(), report)
     shown = capsys.readouterr().out
     assert f"Toy: inconclusive: {first['unsteady']}\n" in shown
     assert f"Toy: {second['unsteady']}\n" in shown

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toys
 
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.main import main
 from deepjudge_core.sandbox.policy import Confinement
 
@@ -71,7 +71,7 @@ class Cli:
         self.folder, self.capsys, self.monkeypatch = folder, capsys, monkeypatch
         self.confined = False
         # What a command says of its progress hangs on how busy the machine is.
-        monkeypatch.setattr(display, "_EVERY", math.inf)
+        monkeypatch.setattr(terminal, "_EVERY", math.inf)
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         words = [str(argument) for argument in arguments]

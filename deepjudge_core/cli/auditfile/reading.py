@@ -20,7 +20,7 @@ from deepjudge_core.auditing.folders import Found, Skipped
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
-from deepjudge_core.cli import display, exports
+from deepjudge_core.cli import exports, terminal
 from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.auditfile.keys import Key, Table, existing_file, options
 from deepjudge_core.cli.auditfile.keys import document as document_of
@@ -99,7 +99,7 @@ def _warn_of_outputs(path: Path, text: str, document: Mapping[str, Any]) -> None
     for at, model in models:
         if "output" in model:
             keys = (*at, "output")
-            display.warn(
+            terminal.warn(
                 f"{path}:{_nearest_line(text, keys)}: {_dotted(keys)}: this names the model's output that holds the "
                 f"scores; if you mean the folder of the report, write it above the first table of the file"
             )

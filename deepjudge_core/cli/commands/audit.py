@@ -15,7 +15,7 @@ from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.settings import BundleSettings
-from deepjudge_core.cli import display, exports
+from deepjudge_core.cli import display, exports, terminal
 from deepjudge_core.cli.applying import options_of_each, with_base
 from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.checking import Problems, check_models, check_output, check_there
@@ -35,9 +35,8 @@ from deepjudge_core.cli.sources import (
     folder_to_write,
     judge_of,
     load,
-    spare,
-    spare_folder,
 )
+from deepjudge_core.cli.sparing import spare, spare_folder
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum
@@ -282,21 +281,21 @@ class _ShownBundle(BundleSession):
 
     def on_suite_reused(self, suite: Suite) -> None:
         super().on_suite_reused(suite)
-        display.say(display.console(), "suite: reused from an earlier run (--fresh makes it again)")
+        terminal.say(terminal.console(), "suite: reused from an earlier run (--fresh makes it again)")
 
     def on_answer(self, event: QueryEvent) -> None:
         super().on_answer(event)
         self.stored += event.stored
 
     def on_suite(self, suite: Suite) -> None:
-        display.show_suite(display.console(), suite)
+        display.show_suite(terminal.console(), suite)
         super().on_suite(suite)
 
     def on_calibration(self, calibration: Calibration) -> None:
         warn_of(calibration)
         super().on_calibration(calibration)
         if calibration.controls:
-            display.show_calibration(display.console(), calibration, limited=False)
+            display.show_calibration(terminal.console(), calibration, limited=False)
 
 
 def kept_folder(plan: Plan) -> Path:
@@ -324,7 +323,7 @@ def _way_on(output: Path) -> str:
 
 def run_plan(plan: Plan, session: Session) -> int:
     """Audit, keep each part as soon as it is there, show the report and write it."""
-    out, folder = display.console(), folder_to_write(plan.output).absolute()
+    out, folder = terminal.console(), folder_to_write(plan.output).absolute()
     written = [path.absolute() for path in plan.exports.values()]
     start, kept = time.time() - 1, kept_folder(plan).absolute()
     with contextlib.chdir(plan.folder):
@@ -353,13 +352,13 @@ def run_plan(plan: Plan, session: Session) -> int:
     forget(kept, before=start)
     reused = bundle.stored - sum(subject.stored for subject in asked)
     if reused:
-        display.say(out, f"answers: {reused} of {len(asked)} reused from an earlier run (--fresh asks again)")
+        terminal.say(out, f"answers: {reused} of {len(asked)} reused from an earlier run (--fresh asks again)")
     outcome = replace(outcome, skipped=tuple(plan.skipped))
     display.show_skipped(out, plan.beside_controls)
     display.show_report(out, outcome, plan.many)
     if needs_controls(outcome):
         for line in after_audit(plan, work_folder(plan.output) / "zoo"):
-            display.say(out, line)
+            terminal.say(out, line)
     runs = work_folder(plan.output) / f"{outcome.suite.digest[:_SHORT]}.runs.jsonl"
     bundle.register = register(outcome.suite, outcome.calibration, outcome.judge, outcome, runs)
     report = bundle.dated(audit_report(outcome, plan.kept.made()))

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from deepjudge_core.auditing.audit import ask_controls
 from deepjudge_core.auditing.subject import Subject
-from deepjudge_core.cli import display
+from deepjudge_core.cli import display, terminal
 from deepjudge_core.cli.applying import check_base, options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import has_failed, warn_of
 from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.cli.nextsteps import after_calibrate, making_controls
-from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, file_to_write, spare
+from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, file_to_write
+from deepjudge_core.cli.sparing import spare
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.strata import WORDS
 from deepjudge_core.errors import UsageError
@@ -73,11 +74,11 @@ class CalibrateCommand(Command):
         calibration = ask_controls(suite, controls, self.calibration, session=session)
         save_calibration(self.output, calibration)
         warn_of(calibration)
-        out = display.console()
+        out = terminal.console()
         display.show_calibration(out, calibration)
         display.show_control_notes(out, calibration)
         display.show_skipped(out, skipped)
         if calibration.effective < LEAST_CONTROLS:
             for line in after_calibrate(self.controls, self.suite, suite):
-                display.say(out, line)
+                terminal.say(out, line)
         return FAILED if has_failed(calibration) else NO_COPY

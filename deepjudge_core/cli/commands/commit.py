@@ -10,7 +10,7 @@ from deepjudge_core.bundles.register import head_of, read_register, register_bes
 from deepjudge_core.bundles.signing import Signer, load_signer
 from deepjudge_core.bundles.timestamp import make_request
 from deepjudge_core.bundles.victim import dump_victim
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import MODELS, begun, expand, judge_of
 from deepjudge_core.cli.status import NO_COPY
@@ -114,13 +114,13 @@ class CommitCommand(Command):
         storage.write_bytes(self.output, data)
         if request and self.tsa_request:
             storage.write_bytes(self.tsa_request, request)
-        out = display.console()
+        out = terminal.console()
         for line in lines:
-            display.say(out, line)
-        display.say(out, f"signed by   {signer.public if signer else 'nobody'}")
-        display.say(out, f"commitment: {self.output}")
+            terminal.say(out, line)
+        terminal.say(out, f"signed by   {signer.public if signer else 'nobody'}")
+        terminal.say(out, f"commitment: {self.output}")
         if request:
-            display.say(out, f"time-stamp request: {self.tsa_request}")
+            terminal.say(out, f"time-stamp request: {self.tsa_request}")
         return NO_COPY
 
     def _check(self) -> None:

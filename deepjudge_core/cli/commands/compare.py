@@ -8,14 +8,15 @@ from typing import Annotated
 from deepjudge_core.auditing.audit import audit
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
-from deepjudge_core.cli import comparison, display, exports
+from deepjudge_core.cli import comparison, display, exports, terminal
 from deepjudge_core.cli.applying import check_base, options_of_each, with_base
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.calibrate import STRATUM
 from deepjudge_core.cli.ending import status_of, warn_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings, ResumeSettings
 from deepjudge_core.cli.nextsteps import after_compare
-from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, expand, folder_to_write, spare
+from deepjudge_core.cli.sources import MODELS, StratumControls, begun, controls_of, expand, folder_to_write
+from deepjudge_core.cli.sparing import spare
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.files import storage
 from deepjudge_core.observing.settings import base_setting
@@ -90,12 +91,12 @@ class CompareCommand(Command):
         )
         outcome = replace(outcome, skipped=found.skipped)
         to_stdout = str(self.json) == "-"
-        out = display.console(stderr=to_stdout)
+        out = terminal.console(stderr=to_stdout)
         warn_of(outcome.calibration)
         display.show_skipped(out, beside_controls)
         comparison.show(out, outcome, self.many)
         for line in after_compare(self.words, outcome):
-            display.tell(out, line)
+            terminal.tell(out, line)
         report = audit_report(outcome, self.kept.made()) if self.json or forms else None
         if report and to_stdout:
             sys.stdout.write(dump(report))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepjudge_core.auditing.subject import ModelFile
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.suite import SuiteCommand
 from deepjudge_core.cli.retyping import command_line, shared_options
@@ -52,7 +52,7 @@ class EmbedCommand(Command):
 
     def run(self) -> int:
         """Embed the keys, and say what they cost and how much of them was learnt."""
-        session, out = begun(self.confinement), display.console()
+        session, out = begun(self.confinement), terminal.console()
         file_to_write(self.output)
         keys = load_keys(self.keys)
         training = self.data.training(self.arrays, self.layout)
@@ -72,12 +72,12 @@ class EmbedCommand(Command):
             session=session,
         )
         for note in marked.notes:
-            display.warn(note)
-        display.say(out, f"accuracy    {marked.before:.2%} before, {marked.after:.2%} after")
+            terminal.warn(note)
+        terminal.say(out, f"accuracy    {marked.before:.2%} before, {marked.after:.2%} after")
         for name, reading in marked.readings.items():
-            display.say(out, f"key         {name}: {_counted(reading)}")
-        display.say(out, f"written     {marked.path}")
-        display.say(out, f"next        {self._next(marked)}")
+            terminal.say(out, f"key         {name}: {_counted(reading)}")
+        terminal.say(out, f"written     {marked.path}")
+        terminal.say(out, f"next        {self._next(marked)}")
         return NO_COPY
 
     def _next(self, marked: MarkedModel) -> str:

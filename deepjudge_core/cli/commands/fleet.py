@@ -12,7 +12,7 @@ from deepjudge_core import progress
 from deepjudge_core.auditing.folders import Skipped
 from deepjudge_core.auditing.outcome import AuditOutcome
 from deepjudge_core.auditing.session import Session
-from deepjudge_core.cli import display
+from deepjudge_core.cli import display, terminal
 from deepjudge_core.cli.applying import check_base
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.audit import AuditCommand
@@ -212,14 +212,14 @@ class FleetCommand(Command):
 
             def heard(task: Task, result: Result | None) -> None:
                 for line in result.warnings if result else ():
-                    display.warn(f"{task.name}: {line}")
+                    terminal.warn(f"{task.name}: {line}")
                 advance(1, tally.add(preview.word(task, result)))
 
             paths = {suite.digest: store.suite_path(suite.digest) for suite in suites}
             ask(tasks(), paths, store, self.where.engine_of(self.jobs), heard, retry=self.retry)
         if before := tally.counts[BEFORE]:
-            out = display.console()
-            display.say(out, f"answers: {before} of {total} were there already, in {store.folder}")
+            out = terminal.console()
+            terminal.say(out, f"answers: {before} of {total} were there already, in {store.folder}")
         return members
 
     def _judge(
@@ -230,7 +230,7 @@ class FleetCommand(Command):
         skipped: Sequence[Skipped],
         session: Session,
     ) -> int:
-        out, statuses, ranked = display.console(), set[int](), list[Ranked]()
+        out, statuses, ranked = terminal.console(), set[int](), list[Ranked]()
         unfit = fits_no_suite([one for some in members.values() for one in some], store)
         for one in suites:
             suite = load_suite(store.suite_path(one.digest))
@@ -244,13 +244,13 @@ class FleetCommand(Command):
                 unfit=unfit,
                 skipped=skipped,
             )
-            display.say(out, f"victim      {one.victim} ({one.name})")
+            terminal.say(out, f"victim      {one.victim} ({one.name})")
             display.show_report(out, outcome, self.many)
             statuses.add(status_of(outcome, strict=self.many.strict))
             ranked.append(self._write(store, one, suites, outcome))
         made = self.kept.made()
         storage.write_bytes(store.folder / PAGE, html_of(fleet_page(ranked, made)).encode())
-        display.say(out, f"page: {store.folder / PAGE}")
+        terminal.say(out, f"page: {store.folder / PAGE}")
         order = (FAILED, COPY) if self.many.strict else (COPY, FAILED)
         return next((status for status in (*order, INCONCLUSIVE) if status in statuses), NO_COPY)
 
@@ -262,5 +262,5 @@ class FleetCommand(Command):
         path = store.folder / "reports" / f"{name}.json"
         storage.write_bytes(path, dump(report).encode())
         storage.write_bytes(path.with_suffix(".html"), render_html(report))
-        display.say(display.console(), f"report: {path}")
+        terminal.say(terminal.console(), f"report: {path}")
         return Ranked(report, f"reports/{name}.html")

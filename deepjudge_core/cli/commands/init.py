@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.auditfile.example import example, write_example
 from deepjudge_core.cli.auditfile.keys import document
 from deepjudge_core.cli.auditfile.schema import schema
@@ -36,10 +36,10 @@ class InitCommand(Command):
         session, table = begun(), document(AuditCommand)
         named = Path(os.path.relpath(self.schema, self.file.parent)) if self.schema else None
         write_example(self.file, example(table, session, named))
-        out = display.console()
+        out = terminal.console()
         if self.schema:
             text = json.dumps(schema(table, session), indent=2) + "\n"
             storage.write_bytes(self.schema, text.encode())
-            display.say(out, f"schema: {self.schema}")
-        display.say(out, f"{self.file}: name your files in it, then run: deepjudge audit {self.file}")
+            terminal.say(out, f"schema: {self.schema}")
+        terminal.say(out, f"{self.file}: name your files in it, then run: deepjudge audit {self.file}")
         return NO_COPY

@@ -13,14 +13,15 @@ from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.bundles.commitment import Terms, check_terms
 from deepjudge_core.bundles.register import register_beside
 from deepjudge_core.bundles.settings import BundleSettings
-from deepjudge_core.cli import display, exports
+from deepjudge_core.cli import display, exports, terminal
 from deepjudge_core.cli.applying import check_base, options_of_each, takes
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.ending import seal, show_page, status_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings, ResumeSettings
 from deepjudge_core.cli.nextsteps import after_judge, needs_controls
 from deepjudge_core.cli.sealing import BundleSession, committed, register
-from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of, spare
+from deepjudge_core.cli.sources import MODELS, begun, expand, folder_to_write, judge_of
+from deepjudge_core.cli.sparing import spare
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.errors import UsageError
 from deepjudge_core.files import storage
@@ -117,14 +118,14 @@ class JudgeCommand(Command):
         report = audit_report(outcome, self.kept.made()) if self.json or bundle or forms else None
         report = bundle.dated(report) if report and bundle else report
         to_stdout = str(self.json) == "-"
-        out = display.console(stderr=to_stdout)
+        out = terminal.console(stderr=to_stdout)
         reused = heard.stored - sum(subject.stored for subject in suspects)
         if reused:
-            display.say(out, f"answers: {reused} of {len(suspects)} reused from {kept}")
+            terminal.say(out, f"answers: {reused} of {len(suspects)} reused from {kept}")
         display.show_report(out, outcome, self.many)
         if needs_controls(outcome) and not self.judging.sequential:
             for line in after_judge(self.words, self.suite, suite):
-                display.say(out, line)
+                terminal.say(out, line)
         if report and to_stdout:
             sys.stdout.write(dump(report))
         elif report and self.json:

@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepjudge_core.auditing.subject import ModelFile
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.suite import SuiteCommand
 from deepjudge_core.cli.retyping import command_line, shared_options
-from deepjudge_core.cli.sources import begun, file_to_write, load, spare
+from deepjudge_core.cli.sources import begun, file_to_write, load
+from deepjudge_core.cli.sparing import spare
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.components.registry import Configured
 from deepjudge_core.components.schemes import Key, Scheme
@@ -51,7 +52,7 @@ class KeyCommand(Command):
 
     def run(self) -> int:
         """Make the key, and say what it is and what comes next."""
-        session, out = begun(self.confinement), display.console()
+        session, out = begun(self.confinement), terminal.console()
         [scheme] = session.registry.schemes.configure([self.scheme], {self.scheme: self.key.options})
         file_to_write(self.output)
         spare([self.victim], [self.output], models=session.registry.adapters)
@@ -74,8 +75,8 @@ class KeyCommand(Command):
         )
         save_key(self.output, key)
         for line in sheet_of_key(key, scheme.component).text().splitlines():
-            display.tell(out, line)
-        display.say(out, f"next        {self._next(key, scheme)}")
+            terminal.tell(out, line)
+        terminal.say(out, f"next        {self._next(key, scheme)}")
         return NO_COPY
 
     def _next(self, key: Key, scheme: Configured[Scheme]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 from annotated_types import MinLen
 
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.retyping import shell_line
 from deepjudge_core.cli.skeleton.making import NewPlugin, PluginKind
@@ -57,11 +57,11 @@ class NewPluginCommand(Command):
         _check_free(plugin, folder, begun().registry)
         for name, content in plugin.files().items():
             storage.write_bytes(folder / name, content.encode())
-        out = display.console()
-        display.say(out, f"written     {folder}: {plugin.gives('')}")
-        display.say(out, f"next        {shell_line('pip', 'install', '-e', _as_path(folder))}")
-        display.say(out, f"next        {shell_line('pytest', folder)}")
-        display.say(out, "next        deepjudge plugins")
+        out = terminal.console()
+        terminal.say(out, f"written     {folder}: {plugin.gives('')}")
+        terminal.say(out, f"next        {shell_line('pip', 'install', '-e', _as_path(folder))}")
+        terminal.say(out, f"next        {shell_line('pytest', folder)}")
+        terminal.say(out, "next        deepjudge plugins")
         return NO_COPY
 
 

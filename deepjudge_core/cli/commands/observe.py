@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepjudge_core.auditing.subject import ModelFile
-from deepjudge_core.cli import display
+from deepjudge_core.cli import display, terminal
 from deepjudge_core.cli.applying import check_base, options_of_each
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.sources import begun, file_to_write, spare
+from deepjudge_core.cli.sources import begun, file_to_write
+from deepjudge_core.cli.sparing import spare
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings
 from deepjudge_core.sandbox.policy import Confinement
@@ -48,5 +49,5 @@ class ObserveCommand(Command):
         with subject.answering(suite, session) as answer:
             observation = answer()
         save_observation(self.output, observation)
-        display.show_observation(display.console(), observation)
+        display.show_observation(terminal.console(), observation)
         return NO_COPY

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from deepjudge_core.auditing.power import CONFIDENCE, PowerEstimate, Share, ZooModelResult, compare_rules
-from deepjudge_core.cli import display, exports, tables
+from deepjudge_core.cli import exports, tables, terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, folder_to_write, judge_of
 from deepjudge_core.cli.status import FAILED, NO_COPY
@@ -74,16 +74,16 @@ class PowerCommand(Command):
             observations=folder / "observations",
             session=session,
         )
-        out, failures = display.console(), [line for one in (power, *others) for line in one.failures]
+        out, failures = terminal.console(), [line for one in (power, *others) for line in one.failures]
         if others:
             _show_rules(out, [power, *others])
         else:
             _show_power(out, power)
         for note in dict.fromkeys((*power.calibration.notes, *failures)):
-            display.say(out, note)
+            terminal.say(out, note)
         report, path = power_report(power, self.kept.made(), others), folder / "power.json"
         storage.write_bytes(path, dump(report).encode())
-        display.say(out, f"report: {path}")
+        terminal.say(out, f"report: {path}")
         exports.write(files, report, out)
         return FAILED if failures else NO_COPY
 
@@ -106,8 +106,8 @@ class PowerCommand(Command):
 
 def _show_power(out: Console, power: PowerEstimate) -> None:
     metrics = list(power.attacks[0].auc) if power.attacks else []
-    display.say(out, "stolen models judged copies, and AUC of each metric against the controls")
-    attacks, said = power.attacks, partial(display.say, out)
+    terminal.say(out, "stolen models judged copies, and AUC of each metric against the controls")
+    attacks, said = power.attacks, partial(terminal.say, out)
     names = [one.attack for one in attacks]
     shares = [Part("copies", [_recognised(one.copies, one.inconclusive) for one in attacks])]
     weights_alone = {metric.group for metric in power.judge.metrics} == {"weights"}  # then nothing else was judged
@@ -125,14 +125,14 @@ def _show_power(out: Console, power: PowerEstimate) -> None:
     _say_undecided(out, power)
     if power.accused.of:
         low, high = power.accused.interval
-        display.say(
+        terminal.say(
             out,
             f"controls    {_of(power.accused)} held out are judged a copy by the others ({low:.1%} to "
             f"{high:.1%} of such models, with {CONFIDENCE:.0%} confidence)",
         )
     alone = len(power.calibration.controls) - power.accused.of
     if alone:
-        display.say(out, f"not judged  {alone} of the controls: the others alone cannot decide")
+        terminal.say(out, f"not judged  {alone} of the controls: the others alone cannot decide")
     _say_left_out(out, power)
 
 
@@ -146,9 +146,9 @@ def _show_keys(out: Console, power: PowerEstimate) -> None:
         if result.counts and result.verdict:
             kinds.setdefault(result.model.attack or "(controls)", []).append(result)
     kinds["(controls)"] = kinds.pop("(controls)", [])
-    display.say(out, "trials of each key that models match")
+    terminal.say(out, "trials of each key that models match")
     parts = [Part(name, [Text(_matched(name, some)) for some in kinds.values()]) for name in keys]
-    tables.show(out, "attack", list(kinds), [parts], partial(display.say, out))
+    tables.show(out, "attack", list(kinds), [parts], partial(terminal.say, out))
 
 
 def _matched(key: str, results: Sequence[ZooModelResult]) -> str:
@@ -170,7 +170,7 @@ def _area(area: float | None) -> Text:
 
 def _show_rules(out: Console, powers: Sequence[PowerEstimate]) -> None:
     rules = [power.judge.rule.name for power in powers]
-    display.say(out, "stolen models judged copies, and held-out controls accused, by rule")
+    terminal.say(out, "stolen models judged copies, and held-out controls accused, by rule")
     columns = (Column(name, justify="right") for name in rules)
     table = Table(Column("attack", no_wrap=True), *columns, box=SIMPLE, padding=(0, 1, 0, 0))
     for of_attack in zip(*(power.attacks for power in powers), strict=True):
@@ -198,13 +198,13 @@ def _say_undecided(out: Console, power: PowerEstimate, rule: str = "") -> None:
         str(result.verdict.reason) for result in stolen if result.verdict and _decision(result) == "inconclusive"
     ]
     for reason, count in Counter(reasons).items():
-        display.say(out, f"undecided   {rule}{count} of {len(stolen)} stolen models: {reason}")
+        terminal.say(out, f"undecided   {rule}{count} of {len(stolen)} stolen models: {reason}")
 
 
 def _say_left_out(out: Console, power: PowerEstimate) -> None:
     left = [f"{result.model.label} ({_decision(result)})" for result in power.results if not result.counts]
     if left:
-        display.say(out, f"not counted {', '.join(left)}: far from the victim's accuracy (--far counts them)")
+        terminal.say(out, f"not counted {', '.join(left)}: far from the victim's accuracy (--far counts them)")
 
 
 def _decision(result: ZooModelResult) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from deepjudge_core.cli import display, exports
+from deepjudge_core.cli import exports, terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.errors import UsageError
@@ -42,5 +42,5 @@ class ReportCommand(Command):
                 raise UsageError(
                     f"{exports.option(name)}: expected a report {kinds[0]}, found {schema_of(report)}", code="conflict"
                 )
-        exports.write(files, report, display.console())
+        exports.write(files, report, terminal.console())
         return NO_COPY

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepjudge_core.bundles.manifest import MANIFEST as BUNDLE
-from deepjudge_core.cli import describing, display
+from deepjudge_core.cli import describing, terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.audit import AuditCommand
 from deepjudge_core.cli.many import ListSettings
@@ -112,10 +112,10 @@ class ShowCommand(Command):
 
 def print_sheets(sheets: Iterable[Sheet]) -> None:
     """Print sheets, an empty line between them."""
-    out = display.console()
+    out = terminal.console()
     for place, sheet in enumerate(sheets):
         for line in ([""] if place else []) + sheet.text().splitlines():
-            display.say(out, line)
+            terminal.say(out, line)
 
 
 def _document(path: Path) -> Any:

@@ -7,10 +7,11 @@ from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.bundles.commitment import CommitmentError
 from deepjudge_core.bundles.victim import VictimTerms, load_victim
-from deepjudge_core.cli import display
+from deepjudge_core.cli import display, terminal
 from deepjudge_core.cli.applying import check_base, options_of_each, with_base
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.sources import begun, file_to_write, load, spare
+from deepjudge_core.cli.sources import begun, file_to_write, load
+from deepjudge_core.cli.sparing import spare
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
@@ -79,10 +80,10 @@ class SuiteCommand(Command):
         if mistakes:
             raise CommitmentError(mistakes)
         save_suite(self.output, suite)
-        display.show_suite(display.console(), suite)
+        display.show_suite(terminal.console(), suite)
         _, note = fitting_metrics(session.registry.metrics, None, Offer.of(suite))
         if note:
-            display.say(display.console(), f"metrics     {note}")
+            terminal.say(terminal.console(), f"metrics     {note}")
         return NO_COPY
 
     def _given(self) -> tuple[Given | None, VictimTerms | None]:

@@ -12,7 +12,7 @@ from deepjudge_core.bundles.settings import VerifySettings
 from deepjudge_core.bundles.signing import load_public_key
 from deepjudge_core.bundles.timestamp import load_certificates
 from deepjudge_core.bundles.verify import Verification, verify_bundle
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.applying import options_of_each
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun
@@ -119,27 +119,27 @@ class VerifyCommand(Command):
         ).load()
 
     def _show(self, verification: Verification) -> None:
-        out = display.console()
+        out = terminal.console()
         if verification.digest:
-            display.say(out, f"manifest    {verification.digest}")
+            terminal.say(out, f"manifest    {verification.digest}")
         if verification.signed_by:
-            display.say(out, f"signed by   {verification.signed_by}")
+            terminal.say(out, f"signed by   {verification.signed_by}")
         if verification.stamp:
             checked = "" if verification.stamp.verified else ", not verified"
-            display.say(out, f"committed   {verification.stamp.time:%Y-%m-%dT%H:%M:%SZ} or before{checked}")
+            terminal.say(out, f"committed   {verification.stamp.time:%Y-%m-%dT%H:%M:%SZ} or before{checked}")
         for kind, lines in (
             ("claim", verification.claims),
             ("note", verification.notes),
             ("unchecked", verification.unchecked),
         ):
             for line in lines:
-                display.say(out, f"{kind:<11} {line}")
+                terminal.say(out, f"{kind:<11} {line}")
         if not (self.bundle / MANIFEST).is_file():
-            display.say(out, "note        expected a folder that 'deepjudge audit' or 'deepjudge judge -o DIR' wrote")
+            terminal.say(out, "note        expected a folder that 'deepjudge audit' or 'deepjudge judge -o DIR' wrote")
         for line in verification.findings[:_MOST_FINDINGS]:
-            display.say(out, f"wrong       {line}")
+            terminal.say(out, f"wrong       {line}")
         if len(verification.findings) > _MOST_FINDINGS:
-            display.say(out, f"wrong       and {len(verification.findings) - _MOST_FINDINGS} more")
+            terminal.say(out, f"wrong       and {len(verification.findings) - _MOST_FINDINGS} more")
         verdicts = counted(verification.recomputed, "verdict") if verification.recomputed else "no verdict"
         if verification.findings:
             outcome = "NOT verified"
@@ -147,4 +147,4 @@ class VerifyCommand(Command):
             outcome = f"nothing wrong, but not everything could be checked, {verdicts} recomputed"
         else:
             outcome = f"verified, {verdicts} recomputed"
-        display.say(out, f"{self.bundle}: {outcome}")
+        terminal.say(out, f"{self.bundle}: {outcome}")

@@ -11,7 +11,7 @@ from rich.console import Console
 from deepjudge_core.auditing.audit import make_suite
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import LiveModel, Subject
-from deepjudge_core.cli import display
+from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.audit import AuditCommand
 from deepjudge_core.cli.commands.suite import SuiteCommand
@@ -61,7 +61,7 @@ class ZooCommand(Command):
 
     def run(self) -> int:
         """Make the models, and say of each that it is there."""
-        session, out = begun(), display.console()
+        session, out = begun(), terminal.console()
         recipe = ZooRecipe.of(self.zoo, session.registry.attacks)
         folder = folder_to_write(self.output)
         data = self.material.training(self.arrays, self.layout)
@@ -79,7 +79,7 @@ class ZooCommand(Command):
         )
         training, preprocessing, notes = plain_inputs(training, said)
         for note in (*training.notes, *notes):
-            display.warn(note)
+            terminal.warn(note)
         if preprocessing is not None and preprocessing != said:
             test, auxiliary = (one and brought_back(one, preprocessing) for one in (test, auxiliary))
         asked = model
@@ -89,7 +89,7 @@ class ZooCommand(Command):
             asked, training.x, training.labels, layout=training.layout, model_layout=self.layout
         )
         if chosen and asked.outputs:
-            display.say(out, f"outputs     {chosen}")
+            terminal.say(out, f"outputs     {chosen}")
             options = {**options, "output": asked.outputs.place + 1}
             model = asked.model if isinstance(asked, Prepared) else asked
         network = open_network(self.victim, registry=session.registry, expected=training.expected, **options)
@@ -117,7 +117,7 @@ class ZooCommand(Command):
             digest=model.digest,
             suite=suite,
             on_estimate=self.estimated,
-            on_model=lambda model: display.say(out, _line(model)),
+            on_model=lambda model: terminal.say(out, _line(model)),
         )
         _show_counts(out, zoo)
         self.close(zoo)
@@ -128,18 +128,18 @@ class ZooCommand(Command):
 
     def estimated(self, estimate: Estimate) -> None:
         """Say how long it takes, before anything is made; what is raised ends the command."""
-        display.say(display.console(), f"making      {estimate}")
+        terminal.say(terminal.console(), f"making      {estimate}")
 
     def close(self, zoo: Zoo) -> None:
         """Say what the zoo does not show, and what it is for."""
-        out = display.console()
+        out = terminal.console()
         for limit in zoo.limits:
-            display.tell(out, f"limit       {limit}")
+            terminal.tell(out, f"limit       {limit}")
         lines = list(self._commands(zoo))
         for line in lines:
-            display.say(out, f"next        {line}")
+            terminal.say(out, f"next        {line}")
         if any(_INPUTS in shlex.split(line) for line in lines):
-            display.tell(
+            terminal.tell(
                 out,
                 f"{_INPUTS}      stands for labelled inputs that the victim was not trained on: on its training data, "
                 "honest models err more often than it does, so what they have in common with it says less",
@@ -179,7 +179,7 @@ class ZooCommand(Command):
         try:
             suite = make_suite(victim, inputs, session=session)
         except DeepJudgeError as error:
-            display.warn(f"no suite for the attacks that need one: {error}")
+            terminal.warn(f"no suite for the attacks that need one: {error}")
             return None
         save_suite(path, suite)
         return suite
@@ -196,7 +196,7 @@ def _show_counts(out: Console, zoo: Zoo) -> None:
     counts = [(zoo.of("control", far=True), "control"), (zoo.of("stolen", far=True), "stolen model")]
     models = ", ".join(counted(len(those), name) for those, name in counts if those) or "no models"
     missing = f", {len(zoo.missing)} could not be made" if zoo.missing else ""
-    display.say(out, f"zoo         {models}{missing}; the victim has {zoo.victim.accuracy:.1%}")
+    terminal.say(out, f"zoo         {models}{missing}; the victim has {zoo.victim.accuracy:.1%}")
     far = sum(model.far for model in zoo.models)
     if far:
-        display.say(out, f"far         {far} with an accuracy far below the victim's; they do not set thresholds")
+        terminal.say(out, f"far         {far} with an accuracy far below the victim's; they do not set thresholds")
