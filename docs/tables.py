@@ -7,6 +7,8 @@ A page has a comment for each, such as::
 
 What stands in a table comes from docstrings and declarations: what a hook gives, what the attributes of a class are,
 which checks a contract has. A test says when a page is not current.
+
+`make docs` also writes what messages call the settings, `deepjudge_core/cli/flags.json`.
 """
 
 import dataclasses
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from cogapp import Cog
+
+from deepjudge_core.cli.flags import write_flags
 
 _DOCS = Path(__file__).parent
 _SUPPORT = _DOCS.parent / "tests" / "support"  # what the tests of formats declare
@@ -159,3 +163,4 @@ if __name__ == "__main__":
     sys.modules["tables"] = sys.modules["__main__"]
     for each in PAGES:
         write(each)
+    write_flags()

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from deepjudge_core import load_inputs
-from deepjudge_core.cli.command import flags_of
-from deepjudge_core.cli.commands import COMMANDS
+from deepjudge_core.cli.flags import FILE, dump_flags, flags
 from deepjudge_core.cli.main import main
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.naming import flagged, option
 
 ROOT = Path(__file__).parents[1]
-FLAGS = flags_of(COMMANDS)
+FLAGS = flags()
 # Settings declare flags, only the command line takes folders, a report shows the command lines that
 # make it again and a page the one that checks it, codes are documented for both, and so are what makes a file and the
 # keys of one.
@@ -44,6 +43,10 @@ def test_every_setting_that_a_message_names_has_one_flag(code: dict[str, ast.Mod
     names = list(named(code))
     assert len(names) > 30
     assert [f"{where}: {name}" for name, where in names if name not in FLAGS] == []
+
+
+def test_the_flags_are_those_of_the_commands() -> None:
+    assert FILE.read_text("utf-8") == dump_flags(), "run: make docs"
 
 
 def test_no_text_behind_the_command_line_names_a_flag(code: dict[str, ast.Module]) -> None:

@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from deepjudge_core.cli.commands import COMMANDS
+from deepjudge_core.cli.flags import flags
 from deepjudge_core.cli.general import Line
-from deepjudge_core.cli.program import Flags, parse
+from deepjudge_core.cli.program import parse
 from deepjudge_core.cli.status import FAILED, INTERRUPTED, NO_COPY, USAGE
 from deepjudge_core.errors import DeepJudgeError, UsageError
 from deepjudge_core.naming import flagged
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     line = Line(None, debug="--debug" in words)
     try:
         line = parse(words, COMMANDS)
-        with flagged(Flags(COMMANDS)):
+        with flagged(flags()):
             return _run(line)
     except DeepJudgeError as error:
         _trace(line)

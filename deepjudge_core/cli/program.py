@@ -1,11 +1,11 @@
 """The command line as a whole: its help, and which command is typed; no command is imported before it is typed."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 
 import click
 
 from deepjudge_core.cli.commands import Commands
+from deepjudge_core.cli.flags import flags
 from deepjudge_core.cli.general import GENERAL, PROGRAM, Line, debug_option, format_statuses
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.naming import flagged
@@ -25,7 +25,7 @@ def parse(words: Sequence[str], commands: Commands) -> Line:
         UsageError: For what cannot be understood.
     """
     try:
-        with flagged(Flags(commands)):
+        with flagged(flags()):
             line = _Program(commands).main(
                 list(words), PROGRAM, complete_var="_DEEPJUDGE_COMPLETE", standalone_mode=False
             )
@@ -34,32 +34,6 @@ def parse(words: Sequence[str], commands: Commands) -> Line:
 
         raise in_our_words(error) from None
     return line if isinstance(line, Line) else Line(None)
-
-
-class Flags(Mapping[str, str]):
-    """What commands call their settings, see :func:`~deepjudge_core.cli.command.flags_of`, once somebody asks."""
-
-    def __init__(self, commands: Commands) -> None:
-        """Take the commands."""
-        self._commands = commands
-
-    @cached_property
-    def _flags(self) -> Mapping[str, str]:
-        from deepjudge_core.cli.command import flags_of
-
-        return flags_of(self._commands)
-
-    def __getitem__(self, field: str) -> str:
-        """The flag of a field."""
-        return self._flags[field]
-
-    def __iter__(self) -> Iterator[str]:
-        """The fields."""
-        return iter(self._flags)
-
-    def __len__(self) -> int:
-        """How many fields have flags."""
-        return len(self._flags)
 
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
