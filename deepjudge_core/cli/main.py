@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import io
 import os
 import sys
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     line = Line(None, debug="--debug" in words)
     try:
-        line = parse(words, COMMANDS)
+        with _uncollected() if argv is None else contextlib.nullcontext():
+            line = parse(words, COMMANDS)
         with flagged(flags()):
             return _run(line)
     except DeepJudgeError as error:
@@ -58,6 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         # Python's own exit status would be 1, which says that a suspect is a copy.
         return _unforeseen(line, error)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    # What a command imports stays until the process ends: Python's collector would look through all of it several times.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _unforeseen(line: Line, error: BaseException) -> int:

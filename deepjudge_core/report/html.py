@@ -1,9 +1,8 @@
 """A report as one HTML file: no script, nothing from elsewhere; light or dark as the reader's system is; printable."""
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from deepjudge_core.report.documents import AnyReport
@@ -11,6 +10,9 @@ from deepjudge_core.report.pages import palette
 from deepjudge_core.report.pages.any import Seal, page_of
 from deepjudge_core.report.pages.document import Name, Page
 from deepjudge_core.text import LONGEST_LINE, clean
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 def render_html(report: AnyReport, seal: Seal | None = None) -> bytes:
@@ -29,7 +31,9 @@ def html_of(page: Page) -> str:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment() -> "jinja2.Environment":
+    import jinja2  # late: most commands that can write a page write none
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("deepjudge_core.report", ""),
         autoescape=True,
