@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def head_of(register: bytes, count: int | None = None) -> RunsHead:
     return RunsHead(len(lines), hashlib.sha256(lines[-1]).hexdigest() if lines else FIRST)
 
 
+@lru_cache(maxsize=1)  # who adds a run looks at those before it three times
 def parse_register(register: bytes) -> tuple[Run, ...]:
     """The runs of a register, each of which belongs behind the one before.
 

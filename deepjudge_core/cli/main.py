@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    # What a command imports stays until the process ends: Python's collector would look through all of it several times.
+    # What a command imports stays until the process ends, and Python's collector would look through it again and again.
     gc.disable()
     try:
         yield

@@ -1,6 +1,6 @@
 """Adaptive attacks: the thief knows how it will be looked for (paper, section VI)."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from annotated_types import Ge, Gt
@@ -10,8 +10,11 @@ from deepjudge_core.components.attack import Loot
 from deepjudge_core.errors import InputError
 from deepjudge_core.models.network import Losses, Network, ScoresCotangent, Trainer
 from deepjudge_core.models.training import Schedule, cross_entropy, train
-from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
+
+if TYPE_CHECKING:
+    # Only the name is needed; the module behind it reads inputs of all kinds.
+    from deepjudge_core.suites.suite import Suite
 
 
 def adapt_b(
@@ -137,7 +140,7 @@ def adv_train(
     return train(victim, loot.x, loot.y, rng, schedule=schedule, adversarial=attacked, label="adv-train")
 
 
-def _taps(victim: Network, suite: Suite) -> dict[str, str]:
+def _taps(victim: Network, suite: "Suite") -> dict[str, str]:
     # By their places among all taps: converted for training, a network may call them by other names.
     theirs, ours = suite.victim.model.layers, victim.architecture.layers
     if list(theirs.values()) != list(ours.values()):

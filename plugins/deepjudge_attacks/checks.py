@@ -1,11 +1,14 @@
 """What the attacks ask of the loot, each in one line where it is not so."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from deepjudge_core.components.attack import Loot
 from deepjudge_core.errors import InputError
-from deepjudge_core.suites.suite import Suite
 from deepjudge_core.types import Array
+
+if TYPE_CHECKING:
+    # Only the name is needed; the module behind it reads inputs of all kinds.
+    from deepjudge_core.suites.suite import Suite
 
 
 class Oracle(Protocol):
@@ -28,7 +31,7 @@ def auxiliary_of(attack: str, loot: Loot) -> Array:
     return loot.auxiliary
 
 
-def suite_of(attack: str, loot: Loot) -> Suite:
+def suite_of(attack: str, loot: Loot) -> "Suite":
     """The suite that the thief knows.
 
     Raises:

@@ -9,7 +9,6 @@ from annotated_types import Ge
 
 from deepjudge_core.components.schemes import At, Key, KeyAnswers, KeyTask, Lesson, Matches, Scheme, Teaching
 from deepjudge_core.errors import IncomparableError, InputError
-from deepjudge_core.judging.neurons import match_neurons
 from deepjudge_core.models.model import Access
 from deepjudge_core.types import Array
 from deepjudge_schemes.triggers import uniform_noise
@@ -143,6 +142,8 @@ def _count(key: Key, outputs: Array) -> int:
 
 
 def _beside(ours: Array, theirs: Array) -> Array:
+    from deepjudge_core.judging.neurons import match_neurons  # late: it loads suites, and with them inputs of all kinds
+
     return match_neurons(ours, theirs).apply(theirs)
 
 
