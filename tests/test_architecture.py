@@ -49,10 +49,23 @@ def test_no_framework_is_imported(code: str) -> None:
     assert found.stdout.splitlines()[-1] == "imported []"
 
 
-def test_help_on_all_commands_imports_none_of_them() -> None:
-    code = "from deepjudge_core.cli.main import main; main(['--help']); import sys; print(*sys.modules)"
+def loaded_by(*words: str) -> set[str]:
+    """The modules that a command has loaded in the end."""
+    code = f"from deepjudge_core.cli.main import main; main({list(words)}); import sys; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    loaded = set(run.stdout.splitlines()[-1].split())
+    return set(run.stdout.splitlines()[-1].split())
+
+
+def test_a_list_of_plugins_loads_what_plugins_declare_and_no_step() -> None:
+    loaded = loaded_by("plugins")
+    assert "deepjudge_blackbox" in loaded
+    steps = ("auditing", "bundles", "fleets", "observing", "report", "sandbox", "suites", "zoo")
+    assert not {name for name in loaded if name.startswith(tuple(f"deepjudge_core.{step}" for step in steps))}
+    assert not loaded & {"deepjudge_core.judging.judge", "jinja2", "scipy.optimize", "scipy.special", "scipy.stats"}
+
+
+def test_help_on_all_commands_imports_none_of_them() -> None:
+    loaded = loaded_by("--help")
     assert "deepjudge_core.cli.commands" in loaded
     assert not {name for name in loaded if name.startswith("deepjudge_core.cli.commands.")} | loaded & {"numpy", "rich"}
 

@@ -1,8 +1,10 @@
 """What commands take, from a fresh process on: the help, the list of plugins, one small suspect."""
 
+import compileall
 import sys
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from networks import Data
 from suspects import SAVERS, audit
@@ -12,11 +14,14 @@ from timing import cost_of_command, race
 from deepjudge_core.suites.suite import save_suite
 
 WORDS = (sys.executable, "-c", "import sys; from deepjudge_core.cli.main import main; sys.exit(main())")
+CODE = [Path(__file__).parents[2] / folder for folder in ("deepjudge_core", "adapters", "plugins")]
 NO_COPY, COPY, INCONCLUSIVE = 0, 1, 3  # exit statuses
 
 
 def commands(data: Data) -> Iterator[Row]:
     """The whole of each, with Python's own start."""
+    for folder in CODE:  # as pip does; some environments keep Python from doing so when it imports
+        compileall.compile_dir(folder, quiet=1)
     suite = data.scratch / "suite.safetensors"
     save_suite(suite, audit(data.scratch)[0])
     suspect = data.scratch / "one.onnx"

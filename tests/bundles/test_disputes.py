@@ -15,6 +15,7 @@ from bundling import reseal
 from commands import HOW, MADE, Cli
 from snapshots import Snapshots
 
+from deepjudge_core.bundles import register as runs
 from deepjudge_core.bundles.register import parse_register
 from deepjudge_core.bundles.verify import verify_bundle
 from deepjudge_core.components.values import Decision
@@ -344,3 +345,15 @@ def test_nothing_shows_since_when_without_a_time_stamp(challenged: Cli) -> None:
     said = "othing shows since when cases, controls and rule have been fixed"
     assert said in Path("out/report.html").read_text()
     assert said in challenged("verify", "out")[1]
+
+
+def test_adding_a_run_reads_each_line_before_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, suite = tmp_path / "suite.runs.jsonl", "0" * 64
+    for _ in range(3):
+        runs.add_run(path, suite, [], {})
+    read: list[bytes] = []
+    real = runs.parse_json
+    monkeypatch.setattr(runs, "parse_json", lambda line: read.append(line) or real(line))
+    runs.parse_register.cache_clear()
+    runs.add_run(path, suite, [], {})
+    assert read == path.read_bytes().splitlines()[:3]
