@@ -23,8 +23,8 @@ from deepjudge_core import Preprocessing, __version__, load_calibration, load_ob
 from deepjudge_core.cli import tables
 from deepjudge_core.cli.commands import judge as judge_command
 from deepjudge_core.cli.commands import show
-from deepjudge_core.cli.display import Bars
 from deepjudge_core.cli.main import main
+from deepjudge_core.cli.terminal import Bars
 from deepjudge_core.files.documents import plain
 from deepjudge_core.report.audit_json import schema
 from deepjudge_core.text import compact

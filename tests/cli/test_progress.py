@@ -7,8 +7,8 @@ import pytest
 
 from deepjudge_core import progress
 from deepjudge_core.auditing.subject import ModelFile, ObservationFile, turns
-from deepjudge_core.cli.display import Bars
 from deepjudge_core.cli.fleeting import BEFORE, Tally
+from deepjudge_core.cli.terminal import Bars
 from deepjudge_core.progress import watched
 
 
