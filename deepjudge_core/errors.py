@@ -195,6 +195,7 @@ CODES: Mapping[str, str] = {
     "wrong-format": "its content does not match its name, is damaged, or is of a kind that is never opened",
     "stored-answers": "it is a stored observation, and not a model; `--stored` accepts it as the claim that it is",
     "needs-sandbox": "its format is opened only in the full sandbox, which this system does not have",
+    "no-device": "`--device` asks for a GPU, and its framework can use none here",
     "no-sandbox": "--require-sandbox was given, and this system does not have the full sandbox",
     "cannot-open": "its adapter refused it, or the framework could not read it",
     "no-weights": "its weights cannot be read without running it, or nothing of them can be compared",

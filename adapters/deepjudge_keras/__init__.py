@@ -43,6 +43,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             warm_up=_warm_up,
             extra=_EXTRA,
             weights=_weights,
+            cuda=_cuda,
         )
     ]
 
@@ -53,17 +54,24 @@ def _accepts(source: object) -> bool:
 
 
 def _open(
-    source: Path | Any, *, name: str | None = None, batch_size: int | None = None, output: Choice = None
+    source: Path | Any,
+    *,
+    name: str | None = None,
+    batch_size: int | None = None,
+    output: Choice = None,
+    device: str | None = None,
 ) -> Model:
     with _framework(name or name_of(source)):
         from deepjudge_keras.model import open_keras
         from deepjudge_keras.savedmodel import open_saved_model
     if _is_saved_model(source):
-        return open_saved_model(source, name=name, batch_size=batch_size, output=output)
-    return open_keras(source, name=name, batch_size=batch_size, output=output)
+        return open_saved_model(source, name=name, batch_size=batch_size, output=output, device=_place(source, device))
+    return open_keras(source, name=name, batch_size=batch_size, output=output, device=_place(source, device))
 
 
-def _network(source: Path | Any, *, name: str | None = None, output: Choice = None) -> Network:
+def _network(
+    source: Path | Any, *, name: str | None = None, output: Choice = None, device: str | None = None
+) -> Network:
     if _is_saved_model(source):
         raise ModelError(
             f"{name or source}: expected a model that can be retrained, found a SavedModel, which "
@@ -72,7 +80,7 @@ def _network(source: Path | Any, *, name: str | None = None, output: Choice = No
         )
     with _framework(name or name_of(source)):
         from deepjudge_keras.network import open_network
-    return open_network(source, name=name, output=output)
+    return open_network(source, name=name, output=output, device=_place(source, device))
 
 
 def _weights(source: Path | Any, *, name: str | None = None) -> StoredWeights:
@@ -80,6 +88,17 @@ def _weights(source: Path | Any, *, name: str | None = None) -> StoredWeights:
     with _HDF5.needed_by(name):
         from deepjudge_keras.stored import LiveWeights, open_stored
     return open_stored(source, name=name) if isinstance(source, Path) else LiveWeights(name, source)
+
+
+def _cuda(number: int) -> bool:
+    with _framework("the adapter itself"):
+        from deepjudge_keras.device import can_use
+    return can_use(number)
+
+
+def _place(source: Path | Any, device: str | None) -> str | None:
+    # A live model computes where TensorFlow lets it.
+    return "cpu" if device is None and isinstance(source, Path) else device
 
 
 def _warm_up(*, gradients: bool) -> None:

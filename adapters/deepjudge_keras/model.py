@@ -19,6 +19,7 @@ from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_keras import files
 from deepjudge_keras.derivative import Derivative
+from deepjudge_keras.device import on, ran_on
 from deepjudge_keras.graph import Heard, Trace, trace
 from deepjudge_keras.loading import cause, load
 
@@ -39,6 +40,7 @@ class TracedModel(BatchedModel):
         batch_size: int | None = None,
         weights: Sequence[Any] = (),
         by_output: Callable[[int], "TracedModel"] | None = None,
+        device: str | None = None,
     ) -> None:
         """Trace the model, which is left as it is.
 
@@ -47,7 +49,9 @@ class TracedModel(BatchedModel):
             signature: The ``tf.TensorSpec`` of its input.
             weights: Tensors of the weights that it does not hold itself.
             by_output: Opens the same model with its scores in another output.
+            device: Where it runs: see :func:`~deepjudge_keras.device.on`.
         """
+        self._place = device
         self._trace, self._open_by_output = trace, by_output
         self._signature = signature
         self._weights = tuple(weights)
@@ -70,8 +74,7 @@ class TracedModel(BatchedModel):
         self._derivative = Derivative()
         fixed_batch, *shape = signature.shape
         dtype = signature.dtype
-        # Where TensorFlow puts what it computes, as nobody tells it otherwise.
-        self.device = tf.constant(0.0).device.rpartition("device:")[2]
+        self.device = ran_on(device, name)
         self._refused = {} if dtype.is_floating else {Access.GRADIENTS: _not_real(dtype)}
         super().__init__(
             name=name,
@@ -119,7 +122,8 @@ class TracedModel(BatchedModel):
         key = None if layers is None else tuple(layers)
         if key not in self._functions:
             self._functions[key] = self._compile(self._neurons(layers or ()))
-        outputs: list[Array] = [output.numpy() for output in self._functions[key](tf.constant(x), *self._weights)]
+        with on(self._place):
+            outputs: list[Array] = [output.numpy() for output in self._functions[key](tf.constant(x), *self._weights)]
         for layer, output in zip(layers or [self.logits], outputs, strict=True):
             self._check_rows(layer, output, len(x))
         return outputs
@@ -134,17 +138,19 @@ class TracedModel(BatchedModel):
             self._check_rows(layer, scores, len(x))
             return cotangent(scores)
 
-        gradient: Array = self._derivative.run(
-            self._functions[layer], [checked], tf.constant(x), *self._weights
-        ).numpy()
+        with on(self._place):
+            gradient: Array = self._derivative.run(
+                self._functions[layer], [checked], tf.constant(x), *self._weights
+            ).numpy()
         return gradient
 
     def mixed(self, x: Array, layer: str, order: Array) -> Array | None:
         """See :class:`BatchedModel`."""
-        if layer not in self._mixed:
-            self._mixed[layer] = self._from(layer)
-        tensor, scores = self._mixed[layer]
-        outputs: Array = scores(tf.constant(x), tf.gather(tensor(tf.constant(x)), order)).numpy()
+        with on(self._place):
+            if layer not in self._mixed:
+                self._mixed[layer] = self._from(layer)
+            tensor, scores = self._mixed[layer]
+            outputs: Array = scores(tf.constant(x), tf.gather(tensor(tf.constant(x)), order)).numpy()
         return outputs
 
     def _from(self, layer: str) -> tuple[Any, Any]:
@@ -179,7 +185,8 @@ class TracedModel(BatchedModel):
 
     def _compile(self, run: Callable[..., Any]) -> Any:
         specs = [self._signature, *(tf.TensorSpec(weight.shape, weight.dtype) for weight in self._weights)]
-        return tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
+        with on(self._place):
+            return tf.function(run, input_signature=specs, autograph=False).get_concrete_function()
 
     def _allow(self, access: Access) -> None:
         if access in self._refused:
@@ -192,7 +199,12 @@ class TracedModel(BatchedModel):
 
 
 def open_keras(
-    source: Any, *, name: str | None = None, batch_size: int | None = None, output: Choice = None
+    source: Any,
+    *,
+    name: str | None = None,
+    batch_size: int | None = None,
+    output: Choice = None,
+    device: str | None = None,
 ) -> TracedModel:
     """Open a file, or a live ``keras.Model``.
 
@@ -200,9 +212,11 @@ def open_keras(
         name: What to call it.
         batch_size: Rows in a batch.
         output: The one that holds the scores, by its name or its number.
+        device: Where it runs: see :func:`~deepjudge_keras.device.on`.
     """
     named = name or name_of(source)
-    model = load(source, named)
+    with on(device):
+        model = load(source, named)
     live = model is source
     spec, digest = signature(model, named), _live_digest(model) if live else files.digest(source)
 
@@ -214,6 +228,7 @@ def open_keras(
             digest=digest,
             batch_size=batch_size,
             by_output=lambda place: opened(place + 1),
+            device=device,
         )
         traced.parameters = int(model.count_params())
         return traced

@@ -19,6 +19,7 @@ from deepjudge_core.models.network import Network, Weights
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array, Layout
 from deepjudge_keras.blueprint import Blueprint, undisturbed
+from deepjudge_keras.device import on
 from deepjudge_keras.loading import cause, load
 from deepjudge_keras.model import TracedModel, signature
 from deepjudge_keras.trainer import Functions, KerasTrainer
@@ -43,6 +44,7 @@ class KerasArchitecture:
         names: Collection[str] = (),
         layout: Layout | None = None,
         output: Choice = None,
+        device: str | None = None,
     ) -> None:
         """Make the copy.
 
@@ -52,11 +54,12 @@ class KerasArchitecture:
             names: Of its weights; by default those that Keras has for them.
             layout: Where the channels of its input are, where its layers do not tell.
             output: The one that holds the scores, by its name or its number.
+            device: Where it runs: see :func:`~deepjudge_keras.device.on`.
 
         Raises:
             ModelError: When it cannot be made, or is none that can be trained.
         """
-        self._blueprint, self._name, self._output = blueprint, name, output
+        self._blueprint, self._name, self._output, self._device = blueprint, name, output, device
         self._model = self._make(np.random.default_rng(0))
         variables = self._variables(self._model)
         self._names = tuple(names) or _unique(variable.path for variable in variables)
@@ -67,9 +70,9 @@ class KerasArchitecture:
                 f"{name}: expected a network with real-valued inputs to train, found one with {spec.dtype.name}; "
                 "give independent models of your own as controls"
             )
-        self._functions = Functions(self._model, self._state, spec, name, output)
+        self._functions = Functions(self._model, self._state, spec, name, output, device)
         first = self._functions.tensors(self._values(self._model))
-        self._opened = TracedModel(self._functions.trace, spec, name=name, digest="", weights=first)
+        self._opened = TracedModel(self._functions.trace, spec, name=name, digest="", weights=first, device=device)
         self._opened.input = replace(self._opened.input, layout=layout or self._opened.input.layout)
         self.input, self.classes, self.layers = self._opened.input, self._opened.classes, self._opened.layers
         self.parameters = tuple(n for n, variable in self._state.items() if variable.trainable)
@@ -94,7 +97,12 @@ class KerasArchitecture:
         try:
             blueprint = self._blueprint.with_units(head, classes)
             architecture = KerasArchitecture(
-                blueprint, name=self._name, names=self._names, layout=self.input.layout, output=self._output
+                blueprint,
+                name=self._name,
+                names=self._names,
+                layout=self.input.layout,
+                output=self._output,
+                device=self._device,
             )
         except ModelError as error:
             raise ModelError(f"{refused}: {str(error).removeprefix(f'{self._name}: ')}") from error
@@ -110,7 +118,7 @@ class KerasArchitecture:
         name = f"the student of {self._name}"
         with undisturbed():
             blueprint = Blueprint.of(_student(self.input, self.classes))
-        return KerasArchitecture(blueprint, name=name, layout=self.input.layout)
+        return KerasArchitecture(blueprint, name=name, layout=self.input.layout, device=self._device)
 
     def trainer(
         self,
@@ -158,7 +166,7 @@ class KerasArchitecture:
         return self._values(model)
 
     def _make(self, rng: np.random.Generator) -> Any:
-        with prefixed(f"{self._name}: cannot be retrained"):
+        with prefixed(f"{self._name}: cannot be retrained"), on(self._device):
             return self._blueprint.make(rng)
 
     def _variables(self, model: Any) -> list[Any]:
@@ -168,23 +176,24 @@ class KerasArchitecture:
         return {n: np.array(v.numpy()) for n, v in zip(self._names, self._variables(model), strict=True)}
 
 
-def open_network(source: Any, *, name: str | None = None, output: Choice = None) -> Network:
+def open_network(source: Any, *, name: str | None = None, output: Choice = None, device: str | None = None) -> Network:
     """Open a file, or a live ``keras.Model``, of which a copy is made.
 
     Args:
         name: What to call it.
         output: The one that holds the scores, by its name or its number.
+        device: Where it runs: see :func:`~deepjudge_keras.device.on`.
 
     Raises:
         ModelError: When it cannot be opened, made anew or trained.
     """
     named = name or name_of(source)
-    with undisturbed():
+    with undisturbed(), on(device):
         model = load(source, named)
     rows, *axes = signature(model, named).shape
     with prefixed(f"{named}: cannot be retrained"):
         blueprint = Blueprint.of(model)
-    architecture = KerasArchitecture(blueprint, name=named, output=output)
+    architecture = KerasArchitecture(blueprint, name=named, output=output, device=device)
     network = Network(architecture, architecture.weights_of(model))
     if rows is not None:
         try:

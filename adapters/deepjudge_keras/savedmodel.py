@@ -22,6 +22,7 @@ from deepjudge_core.models.model import Access
 from deepjudge_core.models.outputs import Choice, Output, Outputs, is_softmax, row_width
 from deepjudge_core.models.taps import find_taps
 from deepjudge_core.types import Array, Layout
+from deepjudge_keras.device import on
 from deepjudge_keras.graph import Heard, Trace, data_format, hidden_layers, operations
 from deepjudge_keras.inlining import CALLS, argument, inline
 from deepjudge_keras.loading import cause
@@ -97,7 +98,12 @@ class Signature:
 
 
 def open_saved_model(
-    path: Path, *, name: str | None = None, batch_size: int | None = None, output: Choice = None
+    path: Path,
+    *,
+    name: str | None = None,
+    batch_size: int | None = None,
+    output: Choice = None,
+    device: str | None = None,
 ) -> TracedModel:
     """Open a SavedModel folder; see the module on those of people who may attack you.
 
@@ -109,19 +115,20 @@ def open_saved_model(
         name: What to call it.
         batch_size: Rows in a batch.
         output: The one that holds the scores, by its name or its number.
+        device: Where it runs: see :func:`~deepjudge_keras.device.on`.
     """
     digest = digests.of_folder(path).digest
-    return _open(_signature(path, output), path, name or str(path), digest, batch_size)
+    with on(device):
+        signature = _signature(path, output)
+    return _open(signature, path, name or str(path), digest=digest, batch_size=batch_size, device=device)
 
 
-def _open(signature: Signature, path: Path, named: str, digest: str, batch_size: int | None) -> TracedModel:
+def _open(signature: Signature, path: Path, named: str, **described: Any) -> TracedModel:
     def by_output(place: int) -> TracedModel:
-        return _open(replace(signature, outputs=signature.outputs.by(place)), path, named, digest, batch_size)
+        return _open(replace(signature, outputs=signature.outputs.by(place)), path, named, **described)
 
     def opened(trace: Callable[[Any], Trace]) -> TracedModel:
-        return TracedModel(
-            trace, signature.input, name=named, digest=digest, batch_size=batch_size, by_output=by_output
-        )
+        return TracedModel(trace, signature.input, name=named, by_output=by_output, **described)
 
     try:
         model = opened(signature.trace)

@@ -13,6 +13,7 @@ from deepjudge_core.models.network import Losses, Pull, ScoresCotangent, Weights
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
+from deepjudge_keras.device import on
 from deepjudge_keras.graph import Trace, trace, trace_training
 from deepjudge_keras.loading import cause
 
@@ -33,10 +34,17 @@ class Functions:
 
     Attributes:
         derivative: Takes the gradients of those that have a loss in numpy.
+        device: Where they run.
     """
 
     def __init__(
-        self, model: Any, variables: Mapping[str, Any], signature: Any, name: str, output: Choice = None
+        self,
+        model: Any,
+        variables: Mapping[str, Any],
+        signature: Any,
+        name: str,
+        output: Choice = None,
+        device: str | None = None,
     ) -> None:
         """Take a model.
 
@@ -46,7 +54,9 @@ class Functions:
             signature: The ``tf.TensorSpec`` of its input.
             name: What it is called in messages.
             output: The one that holds the scores, by its name or its number.
+            device: Where they run: see :func:`~deepjudge_keras.device.on`.
         """
+        self.device = device
         own = {id(variable) for variable in model.weights}
         self.derivative = Derivative()
         self._model, self._name, self._output = model, name, output
@@ -113,11 +123,13 @@ class Functions:
 
     def tensors(self, weights: Weights) -> list[Any]:
         """Weights as the functions take them; copied, since TensorFlow may share an array's memory."""
-        return [tf.constant(np.array(weights[name]), v.dtype) for name, v in self._variables.items()]
+        with on(self.device):
+            return [tf.constant(np.array(weights[name]), v.dtype) for name, v in self._variables.items()]
 
     def inputs(self, x: Array) -> Any:
         """Inputs as the functions take them."""
-        return tf.constant(np.ascontiguousarray(x), self._signature.dtype)
+        with on(self.device):
+            return tf.constant(np.ascontiguousarray(x), self._signature.dtype)
 
     def seeds(self, seed: int) -> list[Any]:
         """The state of each source of random numbers in the model."""
@@ -168,7 +180,8 @@ class Functions:
     def _compile(self, run: Callable[..., Any], others: Sequence[Any]) -> Any:
         function = tf.function(run, input_signature=[self._signature, *others], autograph=False)
         try:
-            return function.get_concrete_function()
+            with on(self.device):
+                return function.get_concrete_function()
         except ModelError as error:
             raise ModelError(f"{self._name}: {error}") from error
         except Exception as error:
@@ -195,8 +208,9 @@ class KerasTrainer:
         keep = {name: np.asarray(mask, bool) for name, mask in masks.items()}
         self._weights = functions.tensors({n: np.where(keep[n], w, 0) if n in keep else w for n, w in weights.items()})
         ones = (keep.get(name, np.ones(weights[name].shape, bool)) for name in self._trained)
-        self._mask = tf.constant(np.concatenate([mask.ravel() for mask in ones]), tf.float32)
-        self._moments = [tf.zeros_like(self._mask)] * 2
+        with on(functions.device):
+            self._mask = tf.constant(np.concatenate([mask.ravel() for mask in ones]), tf.float32)
+            self._moments = [tf.zeros_like(self._mask)] * 2
         self._seeds = functions.seeds(seed)
         self._steps = 0
 
@@ -205,15 +219,17 @@ class KerasTrainer:
         size = max(1, min(_BATCH, _BATCH_VALUES // max(1, x[:1].size)))
         parts = [x[start : start + size] for start in range(0, len(x), size)]
         functions = self._functions
-        return np.concatenate([functions.logits(functions.inputs(part), *self._weights).numpy() for part in parts])
+        with on(functions.device):
+            return np.concatenate([functions.logits(functions.inputs(part), *self._weights).numpy() for part in parts])
 
     def gradient(self, x: Array, cotangent: ScoresCotangent) -> Array:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         functions = self._functions
-        gradient = functions.derivative.run(
-            functions.gradient, [_float32(cotangent)], functions.inputs(x), *self._weights
-        )
-        return np.asarray(gradient.numpy(), np.float32)
+        with on(functions.device):
+            gradient = functions.derivative.run(
+                functions.gradient, [_float32(cotangent)], functions.inputs(x), *self._weights
+            )
+            return np.asarray(gradient.numpy(), np.float32)
 
     def step(self, x: Array, losses: Losses, *, rate: float) -> None:
         """See :class:`~deepjudge_core.models.network.Trainer`; a gradient longer than 5 is shortened to that.
@@ -225,18 +241,19 @@ class KerasTrainer:
         more = [] if pull is None else [self._pulled(pull)]
         self._steps += 1
         corrections = [1 - beta**self._steps for beta in _BETAS]
-        first, second, *values = functions.derivative.run(
-            function,
-            [_float32(one) for one in outputs.values()],
-            functions.inputs(x),
-            tf.constant(rate, tf.float32),
-            tf.constant(corrections, tf.float32),
-            self._mask,
-            *self._moments,
-            *more,
-            *self._weights,
-            *self._seeds,
-        )
+        with on(functions.device):
+            first, second, *values = functions.derivative.run(
+                function,
+                [_float32(one) for one in outputs.values()],
+                functions.inputs(x),
+                tf.constant(rate, tf.float32),
+                tf.constant(corrections, tf.float32),
+                self._mask,
+                *self._moments,
+                *more,
+                *self._weights,
+                *self._seeds,
+            )
         self._moments = [first, second]
         self._weights, self._seeds = values[: len(self._names)], values[len(self._names) :]
 

@@ -30,6 +30,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             warm_up=_warm_up,
             extra=_EXTRA,
             weights=_weights,
+            cuda=_cuda,
         )
     ]
 
@@ -49,11 +50,14 @@ def _open(
     output: Choice = None,
     fix: Mapping[str, float] | None = None,
     expected: InputSpec | None = None,
+    device: str | None = None,
 ) -> Model:
     name = name or name_of(source)
     with _EXTRA.needed_by(name):
         from deepjudge_onnx.model import open_onnx
-    return open_onnx(source, name=name, batch_size=batch_size, output=output, fix=fix or {}, expected=expected)
+    return open_onnx(
+        source, name=name, batch_size=batch_size, output=output, fix=fix or {}, expected=expected, device=device
+    )
 
 
 def _network(
@@ -76,6 +80,12 @@ def _weights(source: Any, *, name: str | None = None) -> StoredWeights:
     with _EXTRA.needed_by(name):
         from deepjudge_onnx.stored import open_stored
     return open_stored(source, name=name)
+
+
+def _cuda(number: int) -> bool:
+    from deepjudge_onnx.gpu import can_use
+
+    return can_use(number)
 
 
 def _warm_up(*, gradients: bool) -> None:

@@ -106,7 +106,7 @@ def _gather(data: torch.Tensor, indices: torch.Tensor, axis: int) -> torch.Tenso
     axis %= data.ndim
     if indices.ndim == 0 and indices.numel() == 1 and data.ndim > 1:
         return data.select(axis, int(indices))
-    taken = data.index_select(axis, indices.flatten() % data.shape[axis])
+    taken = data.index_select(axis, (indices.flatten() % data.shape[axis]).to(data.device))
     return taken.reshape((*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]))
 
 
@@ -201,13 +201,14 @@ def _convert_rows(builder: Any, node: NodeProto) -> Any:
 def _full_rows(
     x: torch.Tensor, value: float, kind: torch.dtype, shape: list[int], axis: int, times: int
 ) -> torch.Tensor:
-    return torch.full([times * x.shape[0] if at == axis else size for at, size in enumerate(shape)], value, dtype=kind)
+    sizes = [times * x.shape[0] if at == axis else size for at, size in enumerate(shape)]
+    return torch.full(sizes, value, dtype=kind, device=x.device)
 
 
 def _rows(
     x: torch.Tensor, values: list[float], kind: torch.dtype, shape: list[int], axis: int, times: int
 ) -> torch.Tensor:
-    tensor = torch.tensor(values, dtype=kind).reshape(shape)
+    tensor = torch.tensor(values, dtype=kind, device=x.device).reshape(shape)
     return tensor.expand([times * x.shape[0] if at == axis else size for at, size in enumerate(shape)])
 
 

@@ -22,6 +22,7 @@ from deepjudge_core.text import shortened
 from deepjudge_core.types import Array
 from deepjudge_onnx.branches import undecided, without_branches
 from deepjudge_onnx.contents import check
+from deepjudge_onnx.gpu import CUDA, providers, ran_on
 from deepjudge_onnx.graph import ORDER, cut, dependents, external_files, infer_shapes, is_half, quantised, reordered
 from deepjudge_onnx.inputs import Shape, find_input, other_lengths, sample, shapes_to_try, with_constants
 from deepjudge_onnx.loading import load
@@ -64,6 +65,7 @@ def open_onnx(
     output: Choice,
     fix: Mapping[str, float] = MappingProxyType({}),
     expected: InputSpec | None = None,
+    device: str | None = None,
 ) -> "OnnxModel":
     """Open a file or a live model.
 
@@ -73,9 +75,10 @@ def open_onnx(
         output: The one that holds the scores, by its name or its number.
         fix: Numbers for all inputs but one, by their names.
         expected: The inputs that it will be given, which tell the lengths of axes that it leaves free.
+        device: What it runs on: ``cpu`` or ``cuda:N``; None for the processor.
 
     Raises:
-        ModelError: When it cannot be opened as a classifier.
+        ModelError: When it cannot be opened as a classifier, or does not run on the device.
     """
     model, weights, digest = _read(source, name)
     return OnnxModel(
@@ -87,6 +90,7 @@ def open_onnx(
         output=output,
         fix=fix,
         expected=expected,
+        device=device,
     )
 
 
@@ -137,9 +141,10 @@ class OnnxModel(BatchedModel):
         output: Choice = None,
         fix: Mapping[str, float] = MappingProxyType({}),
         expected: InputSpec | None = None,
+        device: str | None = None,
     ) -> None:
         """Read the graph, and run it on a few random inputs to see what it takes and gives."""
-        self.name, self._expected = name, expected
+        self.name, self._expected, self._place = name, expected, device or "cpu"
         self._model = inliner.inline_local_functions(model) if model.functions else model
         with prefixed(name):
             self._model = with_constants(self._model, fix)
@@ -230,6 +235,7 @@ class OnnxModel(BatchedModel):
             batch_size=size,
             output=place + 1,
             expected=InputSpec(self._samples[0].shape[1:]),
+            device=self._place,
         )
 
     def program(self) -> "ExportedProgram":
@@ -347,17 +353,20 @@ class OnnxModel(BatchedModel):
         return self._sessions[key]
 
     def _open_session(self, part: ModelProto) -> onnxruntime.InferenceSession:
-        there = onnxruntime.get_available_providers()
-        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
         try:
-            session = self._weights.session(part, providers)
-            self.device = ", ".join(session.get_providers())
-            return session
+            session = self._weights.session(part, providers(self._place))
         except Exception as error:
             version = onnxruntime.__version__
             raise ModelError(
                 f"{self.name}: expected an ONNX model that ONNX Runtime {version} can run, found {_line(error)}"
             ) from error
+        self.device = ran_on(session)
+        if self._place != "cpu" and CUDA not in session.get_providers():
+            raise ModelError(
+                f"{self.name}: expected ONNX Runtime to run it on {self._place}, found that it runs on {self.device}",
+                code="no-device",
+            )
+        return session
 
     def _convert(self, layer: str, x: Array) -> "Differentiable":
         # Compared on the inputs that are asked about, of as many rows as the model was tried with.
@@ -365,7 +374,8 @@ class OnnxModel(BatchedModel):
         from deepjudge_onnx.gradient import Differentiable
 
         self._weights.sessions.clear()  # room for what it is converted to
-        function = Differentiable(self._weights.embedded(cut(self._model, [layer])), self._places[layer], self.name)
+        part = self._weights.embedded(cut(self._model, [layer]))
+        function = Differentiable(part, self._places[layer], self.name, self._place)
         inputs = [x[np.arange(len(one)) % len(x)] for one in self._samples]
         self._check(function.forward, inputs, layer, f"{self.name}: no gradients at {layer!r}: expected")
         return function
@@ -403,7 +413,19 @@ class OnnxModel(BatchedModel):
             return ModelError(f"{self.name}: no gradients at an input of {dtype}")
         if not all(map(importlib.util.find_spec, ("torch", "onnx2fx"))):
             return MissingExtraError(self.name, "PyTorch and onnx2fx for the gradients of an ONNX model", "torch")
+        if self._place != "cpu" and not _torch_sees(self._place):
+            return ModelError(
+                f"{self.name}: no gradients on {self._place}: PyTorch, which computes those of an ONNX model, can use "
+                "no such GPU; install its build for CUDA",
+                code="no-device",
+            )
         return None
+
+
+def _torch_sees(device: str) -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available() and torch.device(device).index < torch.cuda.device_count())
 
 
 def _parameters(model: ModelProto) -> int | None:

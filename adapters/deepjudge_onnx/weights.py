@@ -2,10 +2,10 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -70,8 +70,12 @@ class Weights:
             if not same:
                 raise ModelError(f"expected {name[:60]!r} unchanged since the model was opened, found it changed")
 
-    def session(self, part: ModelProto, providers: Iterable[str]) -> "onnxruntime.InferenceSession":
+    def session(self, part: ModelProto, providers: Sequence[Any]) -> "onnxruntime.InferenceSession":
         """Let ONNX Runtime open a part of the model.
+
+        Args:
+            part: The part.
+            providers: What runs it, as ONNX Runtime has them.
 
         Raises:
             Exception: ONNX Runtime's, which have no base of their own.
@@ -88,10 +92,9 @@ class Weights:
             options.intra_op_num_threads = 1
         if self:
             options.add_session_config_entry(_FOLDER, str(self.folder))
-        providers = list(providers)
-        # A fallback from the CPU to the CPU would only print.
+        # Where a GPU fails, it would go on with the CPU, now or when it is run, and only print so.
         return onnxruntime.InferenceSession(
-            part.SerializeToString(), options, providers=providers, enable_fallback=len(providers) > 1
+            part.SerializeToString(), options, providers=providers, enable_fallback=False
         )
 
     def array(self, tensor: TensorProto) -> Array:

@@ -47,6 +47,7 @@ def deepjudge_adapters() -> Iterable[Adapter]:
             extra=EXTRA,
             conversion=conversion,
             weights=_weights,
+            cuda=_cuda,
         )
     ]
 
@@ -63,11 +64,14 @@ def _open(
     input_shape: tuple[int, ...] | None = None,
     arch: str | None = None,
     output: Choice = None,
+    device: str | None = None,
 ) -> Model:
     name = name or name_of(source)
     with torch_for(name):
         from deepjudge_torch.opening import open_source
-    return open_source(source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch, output=output)
+    return open_source(
+        source, name=name, batch_size=batch_size, input_shape=input_shape, arch=arch, output=output, device=device
+    )
 
 
 def _network(
@@ -77,11 +81,12 @@ def _network(
     input_shape: tuple[int, ...] | None = None,
     arch: str | None = None,
     output: Choice = None,
+    device: str | None = None,
 ) -> Network:
     name = name or name_of(source)
     with torch_for(name):
         from deepjudge_torch.network import open_torch_network
-    return open_torch_network(source, name=name, input_shape=input_shape, arch=arch, output=output)
+    return open_torch_network(source, name=name, input_shape=input_shape, arch=arch, output=output, device=device)
 
 
 def _weights(
@@ -99,6 +104,12 @@ def _weights(
     with torch_for(name):
         from deepjudge_torch.tensors import open_live
     return open_live(source, name=name, input_shape=input_shape)
+
+
+def _cuda(number: int) -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available() and number < torch.cuda.device_count())
 
 
 def _warm_up(*, gradients: bool) -> None:

@@ -84,8 +84,8 @@ def hidden_code(path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def for_this_machine(path: Path) -> Iterator[BinaryIO]:
-    """The file, open, or one in memory that says the CPU wherever it says a processor that this machine does not have.
+def for_the_cpu(path: Path) -> Iterator[BinaryIO]:
+    """The file, open, or one in memory that says the CPU wherever it says another processor.
 
     Weights stand in a file of ``torch.export`` as bytes; what names the processor are the descriptions of tensors, and
     the arguments of operations that make some. Sample inputs, of which no one makes use, are left out then.
@@ -94,7 +94,7 @@ def for_this_machine(path: Path) -> Iterator[BinaryIO]:
         with zipfile.ZipFile(file) as archive:
             texts = {name: archive.read(name) for name in archive.namelist() if name.endswith(".json")}
             documents = {name: json.loads(text, object_pairs_hook=once) for name, text in texts.items()}
-            foreign = [device for document in documents.values() for device in _devices(document) if _is_absent(device)]
+            foreign = [device for document in documents.values() for device in _devices(document)]
             if foreign:
                 for device in foreign:
                     device.update(type="cpu", index=None)
@@ -106,17 +106,10 @@ def for_this_machine(path: Path) -> Iterator[BinaryIO]:
 
 
 def _devices(document: Any) -> Iterator[dict[str, Any]]:
+    # Those that are not the CPU.
     for key, value in entries(document):
-        if key in ("device", "as_device") and isinstance(value, dict):
+        if key in ("device", "as_device") and isinstance(value, dict) and value.get("type") not in ("cpu", "meta"):
             yield value
-
-
-def _is_absent(device: dict[str, Any]) -> bool:
-    kind = device.get("type")
-    if kind in ("cpu", "meta"):
-        return False
-    own = torch.accelerator.current_accelerator(check_available=True)
-    return own is None or kind != own.type or (device.get("index") or 0) >= torch.accelerator.device_count()
 
 
 def _rewritten(archive: zipfile.ZipFile, texts: Mapping[str, bytes]) -> BinaryIO:

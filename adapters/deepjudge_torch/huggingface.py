@@ -70,7 +70,13 @@ def _offline() -> Iterator[None]:
 
 @_offline()
 def open_folder(
-    contents: Contents, *, name: str, batch_size: int | None, input_shape: tuple[int, ...] | None, output: Choice = None
+    contents: Contents,
+    *,
+    name: str,
+    batch_size: int | None,
+    input_shape: tuple[int, ...] | None,
+    output: Choice = None,
+    device: str | None = None,
 ) -> TensorModel:
     """Open a folder of a classifier.
 
@@ -78,6 +84,7 @@ def open_folder(
         contents: Of the folder.
         input_shape: Of one input, without the batch axis; by default as the configuration has it.
         output: The one that holds the scores, by its name or its number.
+        device: Where it runs.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
@@ -91,7 +98,7 @@ def open_folder(
         raise ModelError(
             f"{name}: expected the input shape, found none in its configuration; give input_shape=(3, 224, 224)"
         )
-    options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output}
+    options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output, "device": device}
     model = open_module(_Classifier(network), input_shape=shape, digest=digest, **options)
     model.notes = (*notes, *_hints(preprocessing))
     return model

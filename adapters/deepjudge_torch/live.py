@@ -25,16 +25,17 @@ def open_module(
     input_shape: tuple[int, ...] | None,
     digest: str | None = None,
     output: Choice = None,
+    device: str | None = None,
 ) -> TensorModel:
     """Open a module.
 
-    What is opened is a snapshot, on the module's device: the module stays as it is, and weights that change later
-    change nothing.
+    What is opened is a snapshot: the module stays as it is, and weights that change later change nothing.
 
     Args:
         input_shape: Of one input, without the batch axis.
         digest: Of the file that the weights come from; by default, of the module's code and weights.
         output: The one that holds the scores, by its name or its number.
+        device: Where it runs; by default where the module is.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
@@ -53,11 +54,20 @@ def open_module(
         )
     else:
         return TorchModel(
-            program, name=name, digest=digest, batch_size=batch_size, shared=True, output=output, names=names
+            program,
+            name=name,
+            digest=digest,
+            batch_size=batch_size,
+            shared=True,
+            output=output,
+            names=names,
+            device=device,
         )
     try:
         with torch.no_grad():  # else the copied weights of scripted parts are no leaves
             module = copy.deepcopy(module)
+            if device is not None:
+                module = module.to(device)
     except Exception as error:
         raise ModelError(f"{unexportable}; nor can the module be copied: {line(error)}") from error
     try:

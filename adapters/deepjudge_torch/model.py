@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import operator
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,15 @@ import torch
 import torch.ao.quantization.fx._decomposed  # registers the operations that PT2E quantises with
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.export.passes import move_to_device_pass
+from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.model import Access, InputSpec
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
-from deepjudge_torch.archive import for_this_machine, hidden_code
+from deepjudge_torch.archive import for_the_cpu, hidden_code
 from deepjudge_torch.base import TensorModel, digest_of, evaluating, line, numpy_name, parameters_of, quiet
 from deepjudge_torch.graph import Network, extract, hidden_layers, inline_blocks, overwrites_parts, read, sizes
 from deepjudge_torch.memory import channels_last, is_of_any_layout
@@ -33,24 +36,25 @@ def open_program(
     batch_size: int | None,
     output: Choice = None,
     digest: str | None = None,
+    device: str | None = None,
 ) -> "TorchModel":
     """Open a file of ``torch.export`` or an exported program.
 
-    What is opened is a snapshot: weights that change later change nothing. It runs where its program was exported; on
-    the CPU where the machine has no such processor.
+    What is opened is a snapshot: weights that change later change nothing.
 
     A file with pickled parts or foreign operations is refused, see :mod:`deepjudge_torch.archive`.
 
     Args:
         digest: Of the file.
+        device: Where it runs; by default a file on the CPU, and a program where it was exported.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
+    options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output, "device": device}
     if isinstance(source, Path):
-        program = load_program(source, name)
-        return TorchModel(program, name=name, digest=digest, batch_size=batch_size, output=output)
-    return TorchModel(source, name=name, batch_size=batch_size, shared=True, output=output)
+        return TorchModel(load_program(source, name), digest=digest, **options)
+    return TorchModel(source, shared=True, **options)
 
 
 class TorchModel(TensorModel):
@@ -75,6 +79,7 @@ class TorchModel(TensorModel):
         shared: bool = False,
         output: Choice = None,
         names: Sequence[str] | None = None,
+        device: str | None = None,
     ) -> None:
         """Read the program.
 
@@ -83,7 +88,10 @@ class TorchModel(TensorModel):
             shared: Whether the weights are somebody else's too, and have to be copied.
             output: The one that holds the scores, by its name or its number.
             names: Of its outputs; by default as the program has them.
+            device: Where it runs; by default where it was exported.
         """
+        if device is not None:
+            program = on_device(program, device)
         # What its guards ask of the input stands in the InputSpec and, for the rows, below.
         module = program.module(check_guards=False)
         if overwrites_parts(module.graph):
@@ -169,13 +177,39 @@ class TorchModel(TensorModel):
         return super().backward(x, cotangent, layer)
 
     def _digest(self) -> str:
-        return digest_of(self.graph.python_code("self").src, self.state)
+        # What stands in the graph of a device is no part of the model.
+        return digest_of(_DEVICE.sub("device(type='cpu')", self.graph.python_code("self").src), self.state)
 
     def _part(self, names: Sequence[str]) -> fx.GraphModule:
         key = tuple(names)
         if key not in self._parts:
             self._parts[key] = extract(self.state, self.graph, self.network, key)
         return self._parts[key]
+
+
+_DEVICE = re.compile(r"device\(type='\w+'(?:, index=\d+)?\)")
+
+
+def on_device(program: ExportedProgram, device: str) -> ExportedProgram:
+    """The same program on a device, or itself if it is there; what was given stays as it is."""
+    place = torch.device(device)
+    values = [node.meta.get("val") for node in program.graph.nodes]
+    tensors = pytree.tree_leaves([values, dict(program.state_dict), dict(program.constants)])
+    found = {tensor.device for tensor in tensors if isinstance(tensor, torch.Tensor)}
+    if found <= {place}:
+        return program
+    other = copy.copy(program)
+    other._graph_module = copy.deepcopy(program.graph_module)
+    other._state_dict, other._constants = dict(program.state_dict), dict(program.constants)
+    moved = move_to_device_pass(other, device)
+    # It writes a device as a text, unlike torch.export.
+    for module in moved.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+            if isinstance(node.kwargs.get("device"), str):
+                node.update_kwarg("device", place)
+            if node.target is torch.ops.aten.to.device:
+                node.update_arg(1, place)
+    return moved
 
 
 def export_module(module: nn.Module, example: torch.Tensor, *, rows_too: bool = True) -> ExportedProgram:
@@ -233,7 +267,7 @@ def load_program(path: Path, name: str) -> ExportedProgram:
         code = hidden_code(path)
         if code is None:
             # What it is unsure of is the rows, of which it says more where it matters.
-            with for_this_machine(path) as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
+            with for_the_cpu(path) as file, quiet("torch.export"), quiet("torch._export.serde.serialize"):
                 return torch.export.load(file)
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ModelError(

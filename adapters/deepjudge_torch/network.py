@@ -21,7 +21,7 @@ from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_torch.base import ROWS, are_probabilities, example_for, line, samples
 from deepjudge_torch.memory import channels_last
-from deepjudge_torch.model import TorchModel, export_module
+from deepjudge_torch.model import TorchModel, export_module, on_device
 from deepjudge_torch.opening import open_source
 from deepjudge_torch.state_dict import make_module
 from deepjudge_torch.trainer import Randomness, TorchTrainer
@@ -45,13 +45,16 @@ def open_torch_network(
     input_shape: tuple[int, ...] | None,
     arch: str | None,
     output: Choice = None,
+    device: str | None = None,
 ) -> Network:
     """Open what :func:`open_source` opens as an exported program.
 
     Raises:
         ModelError: When it cannot be opened, or not be trained.
     """
-    model = open_source(source, name=name, batch_size=None, input_shape=input_shape, arch=arch, output=output)
+    model = open_source(
+        source, name=name, batch_size=None, input_shape=input_shape, arch=arch, output=output, device=device
+    )
     if not isinstance(model, TorchModel):
         raise ModelError(
             f"{name}: expected a trainable network: a torch.export program, or a module that "
@@ -211,7 +214,7 @@ class TorchArchitecture:
         program = copy.copy(self.base.program)
         program._state_dict = {name: _like(value, state.get(name, value)) for name, value in program.state_dict.items()}
         program._constants = {name: state.get(name, value) for name, value in program.constants.items()}
-        torch.export.save(program, path)
+        torch.export.save(on_device(program, "cpu"), path)  # which every machine has
 
     def _tensors(self, weights: Mapping[str, Array]) -> dict[str, torch.Tensor]:
         # Copies, arranged as convolutions run faster.
@@ -241,7 +244,7 @@ def _read(model: TorchModel, author: Author | None) -> TorchArchitecture:
     if model.network.scores is Scores.UNKNOWN or (model.network.scores is Scores.LOGITS and not one):
         # Of one probability, far from all inputs too.
         factors, test = ((1, *_FAR), _lie_in_0_to_1) if one else ((1,), are_probabilities)
-        with torch.inference_mode():
+        with model.inferring():
             probabilities = all(
                 test(model.run(factor * x, [model.logits])[0])
                 for x in samples(_example(model), _ROWS)

@@ -38,6 +38,7 @@ def open_source(
     input_shape: tuple[int, ...] | None,
     arch: str | None,
     output: Choice = None,
+    device: str | None = None,
 ) -> TensorModel:
     """Open a file or a live object.
 
@@ -51,13 +52,31 @@ def open_source(
             programs say it themselves, as do some of the others.
         arch: What makes the network of a state dict, as ``package.module:factory``.
         output: The one that holds the scores, by its name or its number.
+        device: Where it runs: ``cpu`` or ``cuda:N``; by default a file on the CPU, and a live object where it is.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
     if not isinstance(source, Path) and arch is not None:
         raise _NeedsNoArchError(name, arch)
-    options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output}
+    if device is None and isinstance(source, Path):
+        device = "cpu"
+    options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output, "device": device}
+    model = _open(source, input_shape=input_shape, arch=arch, **options)
+    if device is not None and model.device != torch.device(device):
+        raise ModelError(
+            f"{name}: expected to run it on {device}, found that it runs on {model.device}", code="no-device"
+        )
+    return model
+
+
+def _open(
+    source: Path | nn.Module | ExportedProgram,
+    *,
+    input_shape: tuple[int, ...] | None,
+    arch: str | None,
+    **options: Any,
+) -> TensorModel:
     if isinstance(source, torch.jit.ScriptModule):
         return open_script(source, input_shape=input_shape, **options)
     if isinstance(source, nn.Module):

@@ -1,6 +1,7 @@
 """TorchScript as the core sees it: converted to an exported program, or run as it is where that cannot be done."""
 
 import contextlib
+import functools
 import io
 import re
 import warnings
@@ -48,6 +49,7 @@ def open_script(
     input_shape: tuple[int, ...] | None,
     output: Choice = None,
     digest: str | None = None,
+    device: str | None = None,
 ) -> TensorModel:
     """Open a file of ``torch.jit.save``, or a live scripted or traced module, of which a copy is taken.
 
@@ -61,12 +63,14 @@ def open_script(
         input_shape: Of one input, without the batch axis; traced modules may say it themselves.
         output: The one that holds the scores, by its name or its number.
         digest: Of the file.
+        device: Where it runs; by default a file on the CPU, and a live module where it is.
 
     Raises:
         ModelError: When it cannot be opened as a classifier.
     """
     with _undeprecated():
-        module, traced = _load(source, name)
+        # It is converted on the CPU: a trace names the device that it was made on.
+        module, traced = _load(source, name, None if device is None else "cpu")
         digest = digest or _digest(source)
         example = _find_example(module, name, input_shape, traced)
         with torch.no_grad():
@@ -78,7 +82,8 @@ def open_script(
             try:
                 program = convert(module, example)
                 names = [one.name for one in outputs]
-                model = TorchModel(
+                opened = functools.partial(
+                    TorchModel,
                     program,
                     name=name,
                     digest=digest,
@@ -87,8 +92,10 @@ def open_script(
                     output=chosen.place + 1,
                     names=names,
                 )
-                model.outputs = chosen
+                model = opened()
                 if _agree(model, module, example, chosen):
+                    model = model if device in (None, "cpu") else opened(device=device)
+                    model.outputs = chosen
                     return model
             except Exception as error:
                 reasons.append(line(error))
@@ -101,6 +108,8 @@ def open_script(
         stacklevel=2,
     )
     unseen = f"expected TorchScript that can be converted to a torch.export program, found {reasons[0]}"
+    if device is not None:
+        module, example = module.to(device), example.to(device)
     return ScriptModel(module, example, name=name, digest=digest, batch_size=batch_size, outputs=chosen, unseen=unseen)
 
 
@@ -185,12 +194,14 @@ def read_state(path: Path, name: str) -> dict[str, torch.Tensor]:
         ModelError: When it cannot be loaded.
     """
     with _undeprecated():
-        return dict(_loaded(path, name)[0].state_dict())
+        return dict(_loaded(path, name, "cpu")[0].state_dict())
 
 
-def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.ScriptModule, torch.Tensor | None]:
+def _load(
+    source: Path | torch.jit.ScriptModule, name: str, device: str | None
+) -> tuple[torch.jit.ScriptModule, torch.Tensor | None]:
     # The module, and what it was traced with.
-    module, inputs = _loaded(source, name)
+    module, inputs = _loaded(source, name, device)
     if len(inputs) != 1:
         names = shortened(", ".join(value.debugName().removesuffix(".1") for value in inputs))
         raise ModelError(f"{name}: expected one input, found {len(inputs)}: {names or 'none used'}")
@@ -199,8 +210,10 @@ def _load(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.S
     return module, torch.zeros(kind.sizes(), dtype=kind.dtype()) if complete else None
 
 
-def _loaded(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit.ScriptModule, list[Any]]:
-    # The module and its inputs.
+def _loaded(
+    source: Path | torch.jit.ScriptModule, name: str, device: str | None
+) -> tuple[torch.jit.ScriptModule, list[Any]]:
+    # The module and its inputs, on a device, or where a live module is.
     try:
         if isinstance(source, Path):
             with source.open("rb") as file:
@@ -209,7 +222,7 @@ def _loaded(source: Path | torch.jit.ScriptModule, name: str) -> tuple[torch.jit
                 file.seek(0)
                 module = torch.jit.load(file, map_location="cpu", _restore_shapes=traced)
         else:
-            module = _copy(source)
+            module = _copy(source, device)
         # Modules without such a flag, frozen ones say, are what they are.
         with contextlib.suppress(AttributeError, RuntimeError):
             module.eval()
@@ -228,12 +241,12 @@ def _digest(module: torch.jit.ScriptModule) -> str:
     return digest_of(re.sub(r"\.?___torch_mangle_\d+", "", graph), module.state_dict())
 
 
-def _copy(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+def _copy(module: torch.jit.ScriptModule, device: str | None) -> torch.jit.ScriptModule:
     # Through a file: what copy.deepcopy makes has weights that are no leaves.
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
     buffer.seek(0)
-    return torch.jit.load(buffer)
+    return torch.jit.load(buffer, map_location=device)
 
 
 def _find_example(

@@ -61,6 +61,7 @@ def open_state_dict(
     input_shape: tuple[int, ...] | None,
     arch: str | None,
     output: Choice = None,
+    device: str | None = None,
 ) -> TensorModel:
     """Open a state dict, of ``torch.save`` or safetensors, as the network that ``arch`` makes.
 
@@ -76,6 +77,7 @@ def open_state_dict(
             a ``torch.nn.Module``; a module is imported from ``sys.path`` and, before that, from the current directory,
             as ``python -m`` does.
         output: The one that holds the scores, by its name or its number.
+        device: Where it runs; by default where its network is made.
 
     Raises:
         ModelError: When the file or the network cannot be had, or do not fit one another.
@@ -96,7 +98,8 @@ def open_state_dict(
             f"{name}: expected the input shape, found none; give input_shape=(1, 28, 28), or an "
             f"attribute input_shape on the module that {arch} returns"
         )
-    model = open_module(module, name=name, batch_size=batch_size, input_shape=input_shape, digest=digest, output=output)
+    options: dict[str, Any] = {"name": name, "batch_size": batch_size, "output": output, "device": device}
+    model = open_module(module, input_shape=input_shape, digest=digest, **options)
     model.notes = notes
     return model
 

@@ -31,7 +31,7 @@ class TensorWeights(Stored):
     def _rows(self, tensor: str, start: int, stop: int) -> Array:
         held = self._state[tensor]
         part = held[start:stop] if held.ndim else held
-        return np.asarray(part.detach().to(torch.float32, copy=True).contiguous().numpy())
+        return np.asarray(part.detach().to("cpu", torch.float32, copy=True).contiguous().numpy())
 
     def close(self) -> None:
         """Give the tensors back."""

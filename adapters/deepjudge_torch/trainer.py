@@ -92,7 +92,7 @@ class TorchTrainer:
     def scores(self, x: Array) -> Array:
         """See :class:`~deepjudge_core.models.network.Trainer`."""
         rows = self._model.batch_size
-        with torch.inference_mode():
+        with self._model.inferring():
             parts = [self._scores(self._tensor(x[start : start + rows])) for start in range(0, len(x), rows)]
             return np.asarray(torch.cat(parts)[: len(x)].float().cpu().numpy())
 

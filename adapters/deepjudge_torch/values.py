@@ -50,6 +50,7 @@ class Values:
             if kwargs.get("device"):
                 kwargs = {**kwargs, "device": "cpu"}
             args = [_wide(value) if isinstance(value, torch.dtype) else value for value in args]
+            args = ["cpu" if isinstance(value, torch.device) else value for value in args]
             answer: Array = node.target(*args, **kwargs).numpy()
             return answer
 

@@ -13,7 +13,16 @@ from deepjudge_core.auditing.owner import owner_of
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.sketches import suite_of_weights, suite_with_weights
-from deepjudge_core.auditing.subject import Answer, ModelFile, ObservationFile, Subject, answer_each, failing, turns
+from deepjudge_core.auditing.subject import (
+    Answer,
+    ModelFile,
+    ObservationFile,
+    Subject,
+    answer_each,
+    check_device,
+    failing,
+    turns,
+)
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.strata import Stratum
@@ -214,6 +223,7 @@ def ask_controls(
             continue
         subjects.append(subject)
         strata.append(subject.stratum or (record.stratum if record else None))
+    check_device(subjects, session)
     subjects, answers = recalled(subjects, suite, session), []
     asking = turns("asking", subjects, "control")
     with asking as turn, contextlib.closing(answer_each(subjects, suite, session)) as answering:
@@ -262,6 +272,7 @@ def judge_suspects(
     session = session or Session()
     subjects = [_as_suspect(Subject.of(suspect), session) for suspect in suspects]
     _check_some(subjects, suite)
+    check_device(subjects, session)
     claimed = [subject.claimed for subject in subjects]
     files = (file_key(Path(subject.path)) for subject in subjects if isinstance(subject, ModelFile))
     session = replace(session, models=session.models | frozenset(filter(None, files)))
@@ -330,6 +341,7 @@ def audit(
         judge = Judge.of(settings.judge, session.registry, offer_of(settings.suite, session, cases=inputs is not None))
     independents, accused = ([Subject.of(source) for source in sources] for sources in (controls, suspects))
     owner, chosen = Subject.of(victim), settings.suite
+    check_device([owner, *independents, *accused], session)
     suite = recalled_suite(owner, inputs, chosen, session, lambda: make_suite(owner, inputs, chosen, session=session))
     judge = judge.fitted(session.registry, Offer.of(suite))
     session.listener.on_judge(judge)

@@ -66,7 +66,7 @@ def identify(subject: ModelFile, session: Session) -> Identity:
     settings = (
         *(adapters.provider(adapter.name), subject.query, subject.options, code, described, apart),
         # What is refused as a link is not known as a file with the same bytes.
-        *(_links(path), session.sandbox is not None, environment(session.registry, adapter)),
+        *(_links(path), session.sandbox is not None, session.device, environment(session.registry, adapter)),
     )
     return Identity(adapter, digest_of(path, subject.options.get("base"), session), settings, tuple(apart))
 

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import structs
 
 from deepjudge_core.auditing.session import Session
-from deepjudge_core.auditing.subject import KnownAnswers, ModelFile, Subject, answer_each, turns
+from deepjudge_core.auditing.subject import KnownAnswers, ModelFile, Subject, answer_each, check_device, turns
 from deepjudge_core.components.attack import Attack
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.components.registry import Catalogue
@@ -325,6 +325,7 @@ def _answers(
     paths = [folder and _place(zoo, model, folder) for model in models]
     subjects = [_subject(suite, zoo, model, path) for model, path in zip(models, paths, strict=True)]
     askable = [subject for subject in subjects if isinstance(subject, Subject)]
+    check_device(askable, session)
     asking = turns("asking", askable, "model")
     with asking as turn, contextlib.closing(answer_each(askable, suite, session)) as answering:
         for subject, path in zip(subjects, paths, strict=True):

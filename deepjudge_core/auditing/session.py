@@ -8,7 +8,8 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.files.digests import FileKey
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import Judge
-from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
+from deepjudge_core.models.device import CPU
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox, check_place
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
@@ -67,6 +68,11 @@ class Session:
         listener: Who hears of each part.
         models: The files that are opened as models, of which no suspect may take one for its weights.
         kept: A folder of suites and answers: what is there is not made, or asked for, again; None to keep none.
+        device: What models' files run on, as ``open_model`` has it; a GPU needs ``sandbox=None``. A live model runs
+            where it is.
+
+    Raises:
+        UsageError: When files are confined and are to run on a GPU.
     """
 
     registry: Registry = field(default_factory=load_registry)
@@ -74,3 +80,8 @@ class Session:
     listener: Listener = field(default_factory=Listener)
     models: frozenset[FileKey] = frozenset()
     kept: Path | None = None
+    device: str = CPU
+
+    def __post_init__(self) -> None:
+        """Check that there may be such a device."""
+        check_place(self.device, confined=self.sandbox is not None)

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, NamedTuple, NoReturn, cast
 
 from deepjudge_core import progress
 from deepjudge_core.auditing.session import Session
-from deepjudge_core.components.opening import open_model
+from deepjudge_core.components.opening import open_model, placed, resolve
 from deepjudge_core.components.strata import Stratum
 from deepjudge_core.components.weights import open_weights
 from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, one_line
 from deepjudge_core.files import storage
+from deepjudge_core.models.device import wants_gpu
 from deepjudge_core.models.gateway import Gateway, Reduction
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.model import InputSpec, Model
@@ -275,7 +276,8 @@ class ModelFile(_Openable):
 
     Attributes:
         path: Where.
-        options: Of the adapter that opens it, such as ``arch`` of a file of weights.
+        options: Of the adapter that opens it, such as ``arch`` of a file of weights; and ``device``, if it is to run
+            elsewhere than other files of a session.
     """
 
     path: str | Path
@@ -290,7 +292,7 @@ class ModelFile(_Openable):
     def opened(self, expected: InputSpec, session: Session, *, gradients: bool = False) -> Iterator[Model]:
         """See :class:`Subject`."""
         if session.sandbox is None or self._is_remote(session):
-            model = open_model(self.path, registry=session.registry, expected=expected, **self.options)
+            model = open_model(self.path, registry=session.registry, expected=expected, **self._opening(session))
             with contextlib.closing(model.gateway) if model.gateway else contextlib.nullcontext():
                 yield model
             return
@@ -301,7 +303,7 @@ class ModelFile(_Openable):
             expected=expected,
             gradients=gradients,
             others=session.models,
-            **self.options,
+            **self._opening(session),
         ) as model:
             yield model
 
@@ -326,12 +328,19 @@ class ModelFile(_Openable):
                         expected=suite.input,
                         gradients=False,
                         others=session.models,
-                        **self.options,
+                        **self._opening(session),
                     )
                     answer = partial(self._ask, stack.enter_context(begun), suite, session)
             except DeepJudgeError as error:
                 answer = partial(_fail, error)
             yield answer  # what fails in there is no error of this context
+
+    def _opening(self, session: Session) -> dict[str, Any]:
+        return {"device": self.device_in(session), **self.options}
+
+    def device_in(self, session: Session) -> str:
+        """What it is to run on: as its options say, or else the session."""
+        return str(self.options.get("device", session.device))
 
     def _is_remote(self, session: Session) -> bool:
         return session.registry.adapters.is_remote(self.path)
@@ -466,6 +475,26 @@ class KnownAnswers(Stored):
     def read(self) -> Observation:
         """See the base."""
         return self.observation
+
+
+def check_device(subjects: Iterable[Subject], session: Session) -> None:
+    """Refuse a GPU that the models of some files cannot run on, before any of them is opened.
+
+    Raises:
+        DeepJudgeError: When there is no such GPU for one of them.
+    """
+    adapters, checked = session.registry.adapters, set[tuple[str, str]]()
+    for subject in subjects:
+        if not isinstance(subject, ModelFile) or subject.query.weights or not wants_gpu(subject.device_in(session)):
+            continue
+        try:
+            _, label, adapter = resolve(subject.path, adapters)
+        except DeepJudgeError:  # which is said when it is opened
+            continue
+        device = subject.device_in(session)
+        if adapter is not None and (adapter.name, device) not in checked:
+            checked.add((adapter.name, device))
+            placed(adapter, device, label)
 
 
 def answer_each(subjects: Iterable[Subject], suite: Suite, session: Session) -> Generator[Answer, None, None]:

@@ -73,6 +73,7 @@ def with_controls(plan: Plan, folder: Path, *, agreed: bool) -> Plan:
         opening=OpeningSettings(**plan.victim.options),
         layout=plan.victim.query.layout,
         preprocessing=plan.victim.query.preprocessing,
+        device=plan.device,
         output=zoo,
         agreed=agreed,
     )

@@ -218,10 +218,15 @@ def of_model(path: Path, options: Mapping[str, Any], session: Session) -> Iterat
     """A model's file, opened as any other, but for no inputs of a known shape."""
     with contextlib.ExitStack() as stack:
         if session.sandbox is None:
-            model = open_model(path, registry=session.registry, **options)
+            model = open_model(path, registry=session.registry, device=session.device, **options)
         else:
             isolated = open_isolated(
-                path, registry=session.registry, sandbox=session.sandbox, gradients=False, **options
+                path,
+                registry=session.registry,
+                sandbox=session.sandbox,
+                gradients=False,
+                device=session.device,
+                **options,
             )
             model = stack.enter_context(isolated)
         sheet = model.sheet()

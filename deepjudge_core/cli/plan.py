@@ -10,6 +10,7 @@ from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import CalibrationSettings
+from deepjudge_core.models.device import CPU
 from deepjudge_core.report.settings import CaseSettings
 from deepjudge_core.sandbox.policy import Sandbox
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
@@ -37,6 +38,7 @@ class Plan:
         calibration: How controls are measured.
         judge: By what suspects are judged.
         sandbox: How models' files are confined; None to open them in the audit's own process.
+        device: What models' files run on.
         output: Folder for what is written, from where the user is.
         bundle: How that is made fit to be checked by others.
         exports: Which forms of the report are written beside JSON, and where, from where the user is.
@@ -71,5 +73,6 @@ class Plan:
     fresh: bool = False
     data: Path | None = None
     many: ManySettings = field(default_factory=ManySettings)
+    device: str = CPU
     skipped: Sequence[Skipped] = ()
     beside_controls: Sequence[Skipped] = ()

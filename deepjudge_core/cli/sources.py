@@ -18,7 +18,7 @@ from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.naming import option
-from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Confinement
+from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.sandbox.scratch import sweep
 from deepjudge_core.suites.inputs import Inputs, Offered
 from deepjudge_core.suites.ranges import hull, is_one
@@ -199,10 +199,12 @@ def begun(confinement: Confinement | None = None) -> Session:
     """What the steps of a command need, after a word about plugins that fail.
 
     Args:
-        confinement: Whether, and how, models' files are confined; None for commands that open none.
+        confinement: Where models' files are run; None for commands that open none in a session.
     """
     sweep()  # even if all answers are stored, so that no model is opened
     registry = load_registry()
     for line in registry.failures():
         terminal.warn(line)
-    return Session(registry, confinement.policy if confinement else DEFAULT_SANDBOX)
+    if confinement is None:
+        return Session(registry)
+    return Session(registry, confinement.policy, device=confinement.device)

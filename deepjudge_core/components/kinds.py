@@ -93,6 +93,11 @@ class Adapter:
         remote: Whether its models answer elsewhere: it opens URLs, and files that only say where. Nothing of such a
             model runs here, so it is opened in this process; a worker has no network. The author of such a file decides
             who gets the inputs and which secrets, so it is opened only if it is named, and never as one of a folder.
+        cuda: ``cuda(number)`` says whether its framework can run models on this GPU, counted from 0; it imports the
+            framework. Then ``open`` and ``network`` have a parameter ``device``: ``cpu``, ``cuda:N`` for a GPU that
+            was asked about before, or None, which is the processor for a file and leaves a live model where it is.
+            They raise :class:`~deepjudge_core.errors.ModelError` if the model does not run there. None if the adapter
+            has no choice.
     """
 
     name: str
@@ -112,6 +117,7 @@ class Adapter:
     conversion: Callable[[Path], str | None] | None = None
     weights: Callable[..., StoredWeights] | None = None
     remote: bool = False
+    cuda: Callable[[int], bool] | None = None
 
     def __post_init__(self) -> None:
         # A text instead of a tuple would claim every file that ends with one of its letters.

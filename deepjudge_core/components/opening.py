@@ -9,15 +9,20 @@ from typing import Any
 from deepjudge_core import progress
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
-from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_line
+from deepjudge_core.errors import DeepJudgeError, MissingExtraError, ModelError, UsageError, first_line
 from deepjudge_core.files import digests, storage
 from deepjudge_core.files.fetching import is_address
+from deepjudge_core.models.device import AUTO, CPU, check_device, number_of, wants_gpu
 from deepjudge_core.models.layouts import shapes_of
 from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, Origin, complete
 from deepjudge_core.models.network import Network
+from deepjudge_core.naming import option
 from deepjudge_core.text import is_url
 
 _FORMERLY = {"output_name": "output"}
+_DEVICE = "device"
+# Parameters of an adapter's functions that are no options.
+_TOLD = ("source", "expected", _DEVICE)
 
 
 def open_model(
@@ -26,6 +31,7 @@ def open_model(
     registry: Registry | None = None,
     expected: InputSpec | None = None,
     adapter: str | None = None,
+    device: str | None = None,
     **options: Any,
 ) -> Model:
     """Open a model.
@@ -38,20 +44,27 @@ def open_model(
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         adapter: Name of the adapter; by default the one that reads or accepts the source.
+        device: What it runs on: "cpu", "cuda", "cuda:N" for one of several GPUs, or "auto" for a GPU if there is one.
+            By default a file runs on the processor, and a live model where it is.
         options: Of the adapter: ``name``, ``batch_size``, ``output`` of a model with several, by its name or its number
             from 1, ``fix`` of an ONNX model with several inputs, ``input_shape`` of a live PyTorch module or a
             function, ``classes`` and ``scores`` ("logits", "probabilities", ...) of a function.
 
     Raises:
-        ModelError: When it cannot be opened, or its adapter has no such option.
+        ModelError: When it cannot be opened, there is no such device, or its adapter has no such option.
         PluginError: When its adapter's name is claimed twice.
         UsageError: When no adapter, or more than one, reads it.
     """
     source, label, chosen = resolve(source, (registry or load_registry()).adapters, adapter)
     if chosen is None:
+        if device is not None:
+            raise _without_choice(label, device, "one that is open already")
         return complete(source)
+    place = placed(chosen, device, label)
     with progress.task(f"opening {label}", 1):
-        opened = open_by(chosen, source, label, expected, options)
+        opened = open_by(chosen, source, label, expected, options, place)
+        if chosen.remote and wants_gpu(device):
+            opened.notes = (*opened.notes, "it answers elsewhere, so the choice of a device does not apply to it")
         if isinstance(opened, BatchedModel):
             opened.origin = Origin(source, chosen.name, options)
         if isinstance(source, Path) and isinstance(opened, BatchedModel):
@@ -80,14 +93,75 @@ def _files(path: Path, adapter: Adapter, digest: str) -> Mapping[str, str]:
     return current.files if current.digest == digest else {}
 
 
-def open_by(adapter: Adapter, source: Any, label: str, expected: InputSpec | None, options: Mapping[str, Any]) -> Model:
+def placed(adapter: Adapter, device: str | None, label: str) -> str | None:
+    """What an adapter is told of the device that was asked for.
+
+    Args:
+        adapter: The adapter.
+        device: As :func:`open_model` has it.
+        label: What messages call the model.
+
+    Returns:
+        "cpu" or "cuda:N"; None if it is told nothing.
+
+    Raises:
+        ModelError: When there is no such device for its models, or its framework is not installed.
+        UsageError: When it is no device.
+    """
+    if device is None:
+        return None
+    check_device(device)
+    if adapter.remote or (device != CPU and adapter.cuda is None and not wants_gpu(device)):
+        return None
+    if device == CPU and not adapter.general:
+        return CPU
+    if adapter.cuda is None:
+        raise _without_choice(label, device, f"one of {adapter.name}")
+    if adapter.extra and adapter.extra.missing:
+        raise MissingExtraError(label, adapter.extra.framework, adapter.extra.name)
+    number = number_of(device)
+    if adapter.cuda(number):
+        return f"cuda:{number}"
+    if device == AUTO:
+        return CPU
+    raise ModelError(
+        f"{label}: expected a GPU for {option('device', device)}, found none of number {number} that its framework, "
+        f"{adapter.name}, can use; install its build for CUDA, or use {option('device', CPU)}",
+        code="no-device",
+    )
+
+
+def _without_choice(label: str, device: str, kind: str) -> ModelError:
+    return ModelError(
+        f"{label}: expected a model whose device can be chosen, found {kind}, which has no such choice; leave out "
+        f"{option('device', device)}, or use {option('device', AUTO)}, which accepts such models, too",
+        code="no-device",
+    )
+
+
+def open_by(
+    adapter: Adapter,
+    source: Any,
+    label: str,
+    expected: InputSpec | None,
+    options: Mapping[str, Any],
+    device: str | None = None,
+) -> Model:
     """Open a model with an adapter; ``label`` is what messages call it.
+
+    Args:
+        adapter: The adapter.
+        source: What it opens.
+        label: What messages call the model.
+        expected: The inputs that it will be given.
+        options: Of the adapter.
+        device: As :func:`placed` gives it.
 
     Raises:
         ModelError: When it cannot be opened, or the adapter has no such option.
     """
     run = {name: value for name, value in options.items() if name not in _of_weights_alone(adapter)}
-    opened: Classifier = _call(adapter, adapter.open, source, label, expected, run)
+    opened: Classifier = _call(adapter, adapter.open, source, label, expected, run, device)
     model = complete(opened)
     if options.get("fix"):
         model.fixed = dict(options["fix"])
@@ -100,6 +174,7 @@ def open_network(
     registry: Registry | None = None,
     expected: InputSpec | None = None,
     adapter: str | None = None,
+    device: str | None = None,
     **options: Any,
 ) -> Network:
     """Open a model as what can be made anew and trained.
@@ -110,11 +185,12 @@ def open_network(
         registry: Where the adapters are; by default every installed one.
         expected: The inputs that it will be given, for models that do not say themselves what they take.
         adapter: Name of the adapter; by default the one that reads or accepts the source.
+        device: What it is trained and run on, as :func:`open_model` has it.
         options: Of the adapter: ``name``, ``output`` of a model with several, ``arch`` of a file of PyTorch weights,
             ``input_shape`` of a live module.
 
     Raises:
-        ModelError: When it cannot be opened or trained, or its adapter has no such option.
+        ModelError: When it cannot be opened or trained, there is no such device, or its adapter has no such option.
         PluginError: When its adapter's name is claimed twice.
         UsageError: When no adapter, or more than one, reads it.
     """
@@ -129,10 +205,15 @@ def open_network(
             f"{label}: expected a trainable model, found {found}: give the file that it was converted from "
             f"({kinds}), or independent models of your own as controls"
         )
+    # What one adapter converts, another one trains, on a device of its own.
+    place = placed(chosen, device, label) if _DEVICE in inspect.signature(chosen.network).parameters else None
     with progress.task(f"opening {label}", 1):
-        network = _call(chosen, chosen.network, source, label, expected, options)
-    # What one adapter converts, another one trains.
-    return open_network(network, registry=registry, expected=expected, name=options.get("name", label))
+        network = _call(chosen, chosen.network, source, label, expected, options, place)
+    if isinstance(network, Network):
+        if place is None and wants_gpu(device):
+            raise _without_choice(label, str(device), f"one of {chosen.name}")
+        return network
+    return open_network(network, registry=registry, expected=expected, device=device, name=options.get("name", label))
 
 
 def options_taken(path: Path, adapter: Adapter, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,16 +282,17 @@ def _call(
     label: str,
     expected: InputSpec | None,
     options: Mapping[str, Any],
+    device: str | None,
 ) -> Any:
     parameters = inspect.signature(function).parameters
-    for option in options:
-        if option in _FORMERLY:
-            raise ModelError(f"{label}: the option {option!r} is now called {_FORMERLY[option]!r}")
-        if option not in parameters:
-            known = f"they have {', '.join(one for one in parameters if one not in ('source', 'expected'))}"
-            raise ModelError(f"{label}: models of this format have no option {option!r}; {known}")
-    if "expected" in parameters:
-        options = {**options, "expected": expected}
+    for name in options:
+        if name in _FORMERLY:
+            raise ModelError(f"{label}: the option {name!r} is now called {_FORMERLY[name]!r}")
+        if name not in parameters:
+            known = f"they have {', '.join(one for one in parameters if one not in _TOLD)}"
+            raise ModelError(f"{label}: models of this format have no option {name!r}; {known}")
+    told = {"expected": expected, _DEVICE: device}
+    options = {**options, **{name: value for name, value in told.items() if name in parameters}}
     try:
         if expected is None or "input_shape" not in parameters or "input_shape" in options:
             return function(source, **options)

@@ -102,6 +102,7 @@ class Fleet:
             options=options,
             query=suspect.query,
             sandbox=self._session.sandbox,
+            device=self._session.device,
             apart=known.identity.apart,
             address=source if is_address(source) else None,
         )

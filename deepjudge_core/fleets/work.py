@@ -20,6 +20,7 @@ from deepjudge_core.components.registry import Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, MissingExtraError, UsageError
 from deepjudge_core.files.digests import file_key
 from deepjudge_core.files.fetching import fetch
+from deepjudge_core.models.device import CPU
 from deepjudge_core.naming import flagged
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.sandbox.policy import Sandbox
@@ -36,7 +37,9 @@ Key = tuple[str, str, str]
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Variables by which each worker computes with one thread, since there are as many workers as cores."""
 # Of errors that say something of this machine, moment or call, and nothing of the suspect.
-_UNDONE = frozenset({"cannot-read", "cannot-write", "missing-extra", "no-sandbox", "needs-sandbox", "plugin-failed"})
+_UNDONE = frozenset(
+    {"cannot-read", "cannot-write", "missing-extra", "no-device", "no-sandbox", "needs-sandbox", "plugin-failed"}
+)
 # Of a suspect behind an API, where the next run may find it answering, and with what is kept of its answers goes on.
 _UNDONE_ELSEWHERE = frozenset({"cannot-answer", "over-budget", "timed-out"})
 _OTHER_INPUTS = "other-inputs"
@@ -57,6 +60,7 @@ class Task:
         options: Of the adapter that opens it.
         query: How it is asked.
         sandbox: How it is confined; None for not at all.
+        device: What it runs on.
         apart: Names of the files beside it that it may not take for its weights.
         version: The deepjudge that asks for it.
     """
@@ -69,6 +73,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     query: QuerySettings = field(default_factory=QuerySettings)
     sandbox: Sandbox | None = None
+    device: str = CPU
     apart: tuple[str, ...] = ()
     address: str | None = None
     version: str = VERSION
@@ -164,7 +169,7 @@ def _asked(task: Task, suite: Suite, registry: Registry) -> Observation:
         with tempfile.TemporaryDirectory(prefix="deepjudge-") as here:
             return _asked(replace(task, source=str(fetch(task.address, Path(here))), address=None), suite, registry)
     apart = frozenset(filter(None, (file_key(path.with_name(name)) for name in task.apart)))
-    session = Session(registry, task.sandbox, models=apart)
+    session = Session(registry, task.sandbox, models=apart, device=task.device)
     subject = ModelFile(path, task.options, query=task.query)
     subject.check(suite)
     [observation] = [answer() for answer in answer_each([subject], suite, session)]

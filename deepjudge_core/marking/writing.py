@@ -117,7 +117,8 @@ def embed(
     if outputs is not None and outputs.several:
         options["output"] = outputs.place + 1
     source = Path(victim.path) if isinstance(victim, ModelFile) else victim.model
-    network = open_network(source, registry=session.registry, expected=owner.inputs.expected, **options)
+    device = session.device if isinstance(victim, ModelFile) else None
+    network = open_network(source, registry=session.registry, expected=owner.inputs.expected, device=device, **options)
     shape = own.inputs.shape[1:]
     for name, key in keys.items():
         check_key(name, key, schemes[name], network, shape)

@@ -3,11 +3,12 @@
 import os
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
 from deepjudge_core.errors import UsageError
+from deepjudge_core.models.device import CPU, Device, check_device, wants_gpu
 from deepjudge_core.naming import option
 from deepjudge_core.settings import Size, part, setting
 
@@ -102,13 +103,45 @@ class Sandbox:
 DEFAULT_SANDBOX = Sandbox()
 
 
+def check_place(device: str, *, confined: bool) -> None:
+    """Refuse a GPU for models in processes of their own: these have none.
+
+    Args:
+        device: As ``open_model`` has it.
+        confined: Whether models' files are confined.
+
+    Raises:
+        UsageError: When it is refused, or no device.
+    """
+    check_device(device)
+    if confined and wants_gpu(device):
+        raise UsageError(
+            f"{option('device', device)}: a model in the sandbox has no GPU; use "
+            f"{option('Confinement.use', False, python='Session(sandbox=None)')} if you trust the files, or "
+            f"{option('device', CPU)}",
+            code="conflict",
+        )
+
+
+def device_setting(purpose: str, **more: Any) -> Any:
+    """The field of a device.
+
+    Args:
+        purpose: What is done on it, in words.
+        more: See :func:`~deepjudge_core.settings.setting`.
+    """
+    said = f"device {purpose}: cpu, cuda, cuda:N for one of several GPUs, or auto for a GPU if there is one"
+    return setting(said, "--device", default=CPU, metavar="DEVICE", **more)
+
+
 @dataclass(frozen=True)
 class Confinement:
-    """Whether models' files are confined, and how.
+    """Where models' files are run: whether they are confined, how, and on which device.
 
     Attributes:
         use: Whether they are; otherwise they are opened in the caller's own process.
         sandbox: How.
+        device: On which device.
     """
 
     use: bool = setting(
@@ -120,6 +153,9 @@ class Confinement:
         tables=("sandbox",),
     )
     sandbox: Sandbox = part(Sandbox)
+    device: Device = device_setting(
+        "that models run on, a GPU only if they are opened in this process", group="isolation", key="device"
+    )
 
     def __post_init__(self) -> None:
         if self.sandbox.required and not self.use:
@@ -128,6 +164,7 @@ class Confinement:
                 f"{option('Confinement.use', False, python='use=False')}; drop one of the two",
                 code="conflict",
             )
+        check_place(self.device, confined=self.use)
 
     @property
     def policy(self) -> Sandbox | None:

@@ -18,6 +18,7 @@ from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.digests import FileKey, file_key
 from deepjudge_core.models.code import OwnCode
+from deepjudge_core.models.device import CPU
 from deepjudge_core.models.exchange import Exchange
 from deepjudge_core.models.info import ModelInfo
 from deepjudge_core.models.isolation import Isolation
@@ -27,7 +28,7 @@ from deepjudge_core.naming import current_flags, option
 from deepjudge_core.sandbox import confine
 from deepjudge_core.sandbox.channel import ArraySpec, ChannelError
 from deepjudge_core.sandbox.intake import Received, receive
-from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox
+from deepjudge_core.sandbox.policy import DEFAULT_SANDBOX, Sandbox, check_place
 from deepjudge_core.sandbox.process import Worker
 from deepjudge_core.sandbox.scratch import make_scratch
 from deepjudge_core.sandbox.setup import (
@@ -62,6 +63,7 @@ def open_isolated(
     gradients: bool = True,
     others: Collection[FileKey] = (),
     adapter: str | None = None,
+    device: str = CPU,
     **options: Any,
 ) -> Iterator[Model]:
     """Open a model in a process of its own, which ends with the context.
@@ -74,11 +76,12 @@ def open_isolated(
         gradients: Whether it is going to be asked for gradients.
         others: The other files that are opened as models, of which it may take none for its weights.
         adapter: Name of the adapter; by default the one that reads the file.
+        device: As :func:`~deepjudge_core.components.opening.open_model` has it. The process has no GPU.
         options: Of the adapter.
 
     Raises:
         ModelError: When it cannot be opened, or its isolation is not enough.
-        UsageError: When no installed adapter, or more than one, reads it.
+        UsageError: When no installed adapter, or more than one, reads it, or a GPU is asked for.
     """
     adapters = (registry or load_registry()).adapters
     with begin_isolated(
@@ -89,6 +92,7 @@ def open_isolated(
         gradients=gradients,
         others=others,
         adapter=adapter,
+        device=device,
         **options,
     ) as opened:
         yield opened()
@@ -104,12 +108,14 @@ def begin_isolated(
     gradients: bool = True,
     others: Collection[FileKey] = (),
     adapter: str | None = None,
+    device: str = CPU,
     **options: Any,
 ) -> Iterator[Callable[[], Model]]:
     """Start the process of a model, which imports its framework until what the context gives is called to open it.
 
     Arguments and errors are those of :func:`open_isolated`, with the installed ``adapters``.
     """
+    check_place(device, confined=True)
     path, name, chosen = resolve(Path(source), adapters, adapter)
     if chosen is None:
         raise UsageError(f"{name}: expected a model's file")

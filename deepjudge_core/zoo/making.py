@@ -90,7 +90,7 @@ def make_zoo(
         FileFormatError: When a file cannot be written.
         InputError: When the victim knows nothing of the test data's classes.
         ModelError: When the victim cannot be made anew.
-        UsageError: When the suite is another victim's, or the folder holds a zoo made otherwise.
+        UsageError: When the suite is another victim's, or the folder holds a zoo made otherwise, or on another device.
     """
     if suite is not None and suite.victim.model.digest != digest:
         raise UsageError(
@@ -119,6 +119,7 @@ def make_zoo(
         "material": material.digest,
         "auxiliary": material.auxiliary_digest,
         "suite": suite.digest if suite else None,
+        **_other_device(victim),
     }
     zoo = replace(_begin(Zoo(folder, about, settings)), limits=limits)
     if own <= np.bincount(material.test.y).max() / len(material.test.y):
@@ -154,6 +155,12 @@ def make_zoo(
     return zoo
 
 
+def _other_device(victim: Network) -> dict[str, str]:
+    # What trains, in its framework's words, unless it is the processor: it changes the last digits of all that is made.
+    device = victim.architecture.model(victim.weights, name="victim").device
+    return {} if device is None or "cpu" in str(device).lower() else {"device": str(device)}
+
+
 def _bar(zoo: Zoo, material: Material) -> float:
     # The accuracy that models are held against: where the victim has seen the test data, its own says nothing.
     controls = [model.accuracy for model in zoo.models if model.kind == "control" and model.accuracy is not None]
@@ -167,6 +174,13 @@ def _begin(zoo: Zoo) -> Zoo:
     if earlier.victim.digest != zoo.victim.digest:
         raise UsageError(
             f"{zoo.folder}: holds a zoo of another victim, {earlier.victim.path}; use another folder",
+            code="would-overwrite",
+        )
+    here, there = (str(one.settings.get("device", "the processor")) for one in (zoo, earlier))
+    if here != there:
+        raise UsageError(
+            f"{zoo.folder}: holds a zoo made on another device: expected {here}, found {there}; use another folder, or "
+            f"{option('device')}",
             code="would-overwrite",
         )
     # What is new since was asked for by no model that is there.

@@ -23,6 +23,7 @@ from deepjudge_core.judging.calibration import load_controls
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.plugin import Access, Metric, Rule, hookimpl
+from deepjudge_core.testing import NumpyModel
 from deepjudge_core.zoo.manifest import load_zoo, recorded_control
 from deepjudge_core.zoo.material import Material, Rows
 from deepjudge_core.zoo.plans import known_suite
@@ -109,6 +110,19 @@ def test_what_was_interrupted_goes_on_to_the_same_models(data: Cli, monkeypatch:
     assert weights() == whole
     assert first.stat().st_mtime_ns == before
     assert len(calls) == 2 + 3
+
+
+def test_a_zoo_says_which_gpu_made_it_and_goes_on_there_alone(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = (*ZOO, "--control-count", "1", "--controls-only")
+    assert data(*few)[0] == 0
+    assert "device" not in manifest()["settings"]
+    monkeypatch.setattr(NumpyModel, "device", "abacus:0")
+    data.refuses(2, "would-overwrite", *few, facts=["zoo", "abacus:0"])
+    shutil.rmtree("zoo")
+    assert data(*few)[0] == 0
+    assert manifest()["settings"]["device"] == "abacus:0"
+    monkeypatch.setattr(NumpyModel, "device", None)
+    data.refuses(2, "would-overwrite", *few, facts=["zoo", "abacus:0"])
 
 
 def test_more_controls_leave_the_others_as_they_are(data: Cli) -> None:

@@ -299,6 +299,7 @@ class _Reading:
             calibration=self._settings(CalibrationSettings, values),
             judge=judge,
             sandbox=confinement.policy,
+            device=confinement.device,
             output=output or folder / values.get("output", OUTPUT),
             chosen=output is not None or "output" in values,
             data=Path(values["inputs"]["data"]) if values.get("inputs", {}).get("data") else None,

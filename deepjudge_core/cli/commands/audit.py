@@ -13,7 +13,7 @@ from deepjudge_core.auditing.folders import Found, Skipped
 from deepjudge_core.auditing.kept import forget
 from deepjudge_core.auditing.session import QueryEvent, Session
 from deepjudge_core.auditing.settings import AuditSettings
-from deepjudge_core.auditing.subject import ModelFile, Subject
+from deepjudge_core.auditing.subject import ModelFile, Subject, check_device
 from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports, terminal
 from deepjudge_core.cli.applying import options_of_each, with_base
@@ -201,6 +201,7 @@ class AuditCommand(Command):
             calibration=self.calibration,
             judge=judge,
             sandbox=self.confinement.policy,
+            device=self.confinement.device,
             output=output,
             bundle=self.bundle,
             exports=forms,
@@ -336,6 +337,8 @@ def run_plan(plan: Plan, session: Session) -> int:
         spare(
             [*models, plan.suite.ancestor, plan.suite.ancestor_base, *bases], written, models=session.registry.adapters
         )
+        session = replace(session, sandbox=plan.sandbox, device=plan.device)
+        check_device([plan.victim, *asked], session)  # before anything is written
         bundle = _ShownBundle(plan.bundle, plan.judge, folder, session)
         bundle.spare(asked)
         spare_folder(models, folder)
@@ -347,7 +350,7 @@ def run_plan(plan: Plan, session: Session) -> int:
             load(plan.inputs),
             controls=plan.controls,
             settings=AuditSettings(plan.suite, plan.calibration, plan.judge),
-            session=replace(session, sandbox=plan.sandbox, listener=bundle, kept=kept),
+            session=replace(session, listener=bundle, kept=kept),
         )
     forget(kept, before=start)
     reused = bundle.stored - sum(subject.stored for subject in asked)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +12,7 @@ from deepjudge_core import progress
 from deepjudge_core.auditing.folders import Skipped
 from deepjudge_core.auditing.outcome import AuditOutcome
 from deepjudge_core.auditing.session import Session
+from deepjudge_core.auditing.subject import check_device
 from deepjudge_core.cli import display, terminal
 from deepjudge_core.cli.applying import check_base
 from deepjudge_core.cli.command import Command
@@ -161,12 +162,13 @@ class FleetCommand(Command):
         place = self.calibrations
         calibrations = calibrations_in(place) if place else calibrations_beside(files)
         # All that can be wrong is looked at before anything is written, and before anybody is asked.
+        check_device(subjects, session)
         paths = self._suites(files, session)
         belonging = self._belonging(paths, calibrations)
         with Store(folder) as store:
             suites = [store.keep_suite(load_suite(path), path) for path in paths.values()]
             self._keep_calibrations(store, belonging)
-            fleet = Fleet(subjects, replace(session, sandbox=self.confinement.policy))
+            fleet = Fleet(subjects, session)
             members = self._ask(fleet, suites, store, session)
             return self._judge(store, suites, members, skipped, session)
 

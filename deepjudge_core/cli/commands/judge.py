@@ -8,7 +8,7 @@ from typing import Any
 
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.session import Listener, QueryEvent, Session
-from deepjudge_core.auditing.subject import Subject
+from deepjudge_core.auditing.subject import Subject, check_device
 from deepjudge_core.bundles.bundle import belongs_to
 from deepjudge_core.bundles.commitment import Terms, check_terms
 from deepjudge_core.bundles.register import register_beside
@@ -106,6 +106,7 @@ class JudgeCommand(Command):
         check_base(files, self.opening.base)
         options = options_of_each(files, opening, session.registry.adapters)
         suspects = [Subject.of(file, query=self.query, options=one) for file, one in zip(files, options, strict=True)]
+        check_device(suspects, session)  # before anything is written
         bundle = self._bundle(suite, calibration, judge, session)
         heard = _Heard(bundle or session.listener)
         session = replace(session, listener=heard, kept=kept)

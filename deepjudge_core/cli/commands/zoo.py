@@ -20,10 +20,12 @@ from deepjudge_core.cli.sources import begun, folder_to_write, warn_of_bytes
 from deepjudge_core.cli.status import FAILED, NO_COPY
 from deepjudge_core.components.opening import open_model, open_network
 from deepjudge_core.errors import DeepJudgeError
+from deepjudge_core.models.device import Device
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
+from deepjudge_core.sandbox.policy import device_setting
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.inputs import Inputs, Offered, fitted
 from deepjudge_core.suites.outputs import output_by_labels
@@ -55,6 +57,7 @@ class ZooCommand(Command):
     opening: OpeningSettings = part(OpeningSettings)
     layout: Layout | None = layout_setting()
     preprocessing: Preprocessing | None = victim_input_setting()
+    device: Device = device_setting("that models are made on", group="model")
     output: Path = setting(
         "folder for the zoo", "-o", "--out", group="output", metavar="ZOO", writes=True, formerly=("--output",)
     )
@@ -65,7 +68,7 @@ class ZooCommand(Command):
         recipe = ZooRecipe.of(self.zoo, session.registry.attacks)
         folder = folder_to_write(self.output)
         data = self.material.training(self.arrays, self.layout)
-        options: dict[str, Any] = dict(self.opening.options)
+        options: dict[str, Any] = dict(self.opening.options, device=self.device)
         model = open_model(self.victim, registry=session.registry, expected=data.expected, **options)
         tests = self.material.tests(self.arrays, self.layout)
         training, test = self._fitted(data, model), None if tests is None else self._fitted(tests, model)
