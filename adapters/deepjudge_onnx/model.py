@@ -53,6 +53,9 @@ _TOLERANCE, _HALF_TOLERANCE, _ABSOLUTE_TOLERANCE = 1e-3, 1e-2, 1e-5
 # Of each row they give what leaves of trees hold: there is nothing between.
 _TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 
+# So many rows are run at once: the memory for more has to be had anew, which takes a new session longer than it saves.
+_FORWARD_ROWS = 64
+
 # What the layers of a large model may give for a batch, all of which is there at once.
 _BATCH_NEURONS = 2**25
 
@@ -151,7 +154,8 @@ class OnnxModel(BatchedModel):
             self._source, (fixed_rows, *taken), dtype = find_input(self._model)
         self._weights = weights
         self._sessions: dict[tuple[str, ...], onnxruntime.InferenceSession] = weights.sessions if weights else {}
-        # What one session gives of a large model, which has no room for another.
+        # What one session gives, whichever of it is asked for: opening another takes as long as a hundred rows do, and
+        # a large model has no room for another.
         self._together: tuple[str, ...] = ()
         self._differentiable: dict[str, Differentiable] = {}
         self._model = whole = plain(without_branches(self._model, self._source, self._weights))
@@ -167,7 +171,8 @@ class OnnxModel(BatchedModel):
             self._together = tuple(dict.fromkeys(filter(None, (*own, self._output))))
         self._places = self._find_places(taps.taps)
         if not weights:
-            self._sessions.clear()  # those that only looked
+            self._together = layers = tuple(self._places)
+            self._sessions = {layers: self._session(layers)}  # the others only looked
         super().__init__(
             name=name,
             framework="onnx",
@@ -200,6 +205,11 @@ class OnnxModel(BatchedModel):
 
     def forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
         """See :class:`BatchedModel`."""
+        parts = 1 if self.fixed_batch else math.ceil(len(x) / _FORWARD_ROWS)
+        outputs = [self._forward(part, layers) for part in np.array_split(x, parts)]
+        return [np.concatenate(column) for column in zip(*outputs, strict=True)] if parts > 1 else outputs[0]
+
+    def _forward(self, x: Array, layers: Sequence[str] | None) -> list[Array]:
         if layers is None:
             return self._run([self._output], x)
         tensors = self._run(layers, x)
@@ -343,9 +353,11 @@ class OnnxModel(BatchedModel):
         return tensors
 
     def _session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
-        key = self._together if set(names) <= set(self._together) else tuple(names)
+        key, together = tuple(names), set(names) <= set(self._together)
         with prefixed(self.name):
             self._weights.expect_unchanged()
+        if together and (self._weights or names != [self._output]):
+            key = self._together
         if key not in self._sessions:
             if self._weights:
                 self._sessions.clear()

@@ -1,6 +1,8 @@
 """What elementwise operations of an ONNX graph make of numbers."""
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -11,8 +13,12 @@ from deepjudge_core.types import Array
 from deepjudge_onnx.graph import attribute, constants
 from deepjudge_onnx.weights import Weights
 
+if TYPE_CHECKING:
+    from onnx.reference import ReferenceEvaluator
+
 _SPREADING = {"Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 _PASSING = {"CastLike", "DequantizeLinear", "Dropout", "Identity", "QuantizeLinear"}
+_OUTPUT = "output"
 REAL = {TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16}
 QUANTISED = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4}
 """Element types of real numbers, in which probabilities lose no more than their last digits."""
@@ -29,7 +35,7 @@ class Values:
             weights: The files that weights of it stay in.
         """
         self._weights = weights
-        self._opsets = list(model.opset_import)
+        self._opsets = tuple((opset.domain, opset.version) for opset in model.opset_import)
         self._kinds = kinds
         self._tensors = constants(model)
         self._producers = {name: node for node in model.graph.node for name in node.output if name}
@@ -85,15 +91,27 @@ class Values:
             return np.asarray(tensors[node.input[0]], np.float64)
         if node.op_type == "Relu":  # the most usual one
             return np.maximum(tensors[node.input[0]], 0)
-        # Late: it loads a module for each operation of ONNX, which takes as long as all else that opens a model.
-        from onnx.reference import ReferenceEvaluator
-
-        part = helper.make_graph(
-            [node],
-            node.op_type,
-            [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in tensors],
-            [helper.make_tensor_value_info(node.output[0], TensorProto.DOUBLE, None)],
-        )
-        model = helper.make_model(part, opset_imports=self._opsets)
-        (answer,) = ReferenceEvaluator(model).run([node.output[0]], dict(tensors))
+        names = {name: str(place) for place, name in enumerate(tensors)}
+        alone = NodeProto(op_type=node.op_type, domain=node.domain, attribute=node.attribute, output=[_OUTPUT])
+        alone.input.extend(names.get(name, "") for name in node.input)
+        evaluator = _evaluator(alone.SerializeToString(deterministic=True), self._opsets)
+        (answer,) = evaluator.run([_OUTPUT], {names[name]: values for name, values in tensors.items()})
         return np.asarray(answer)
+
+
+@functools.lru_cache(maxsize=256)
+def _evaluator(node: bytes, opsets: tuple[tuple[str, int], ...]) -> "ReferenceEvaluator":
+    # Late: it loads a module for each operation of ONNX, which takes as long as all else that opens a model. Cached:
+    # many nodes of a network are the same.
+    from onnx.reference import ReferenceEvaluator
+
+    alone = NodeProto.FromString(node)
+    part = helper.make_graph(
+        [alone],
+        alone.op_type,
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in sorted({*alone.input} - {""})],
+        [helper.make_tensor_value_info(_OUTPUT, TensorProto.DOUBLE, None)],
+    )
+    return ReferenceEvaluator(
+        helper.make_model(part, opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets])
+    )

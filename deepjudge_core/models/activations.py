@@ -6,6 +6,7 @@ computed for the numbers of :data:`PROBES`, and the values are compared with tho
 Each is a whole: half a ReLU is none, since the same network may have the factor elsewhere.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from functools import cache
 
@@ -51,6 +52,13 @@ def is_activation(values: Array) -> bool:
     """Whether a function with these values ``(probes, channels)`` is an activation, of each channel its own."""
     if values.dtype.kind != "f" or values.shape[:1] != PROBES.shape[:1] or not np.isfinite(values).all():
         return False
+    # Most activations of a network are the same.
+    return _is_activation(values.astype(np.float64).tobytes())
+
+
+@functools.lru_cache(maxsize=256)
+def _is_activation(numbers: bytes) -> bool:
+    values = np.frombuffer(numbers).reshape(len(PROBES), -1)
     if is_straight(values):
         return False
     with np.errstate(all="ignore"):
