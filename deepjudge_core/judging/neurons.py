@@ -5,6 +5,7 @@ of an LSTM negated (Lukas et al. 2022; Yan et al. 2022). Metrics that compare ne
 network. Which neuron is which shows in what they answer.
 """
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -48,6 +49,13 @@ class Matching:
         return matched
 
 
+# Of each observation by which suite its neurons were matched, and how: it is needed to measure and to report, and takes
+# seconds where layers are wide.
+_MATCHED: weakref.WeakKeyDictionary[Observation, tuple[weakref.ref[Suite], Mapping[str, Matching]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
 def match_neurons(ours: Array, theirs: Array) -> Matching:
     """Assign a model's neurons to the victim's.
 
@@ -72,17 +80,21 @@ def match_neurons(ours: Array, theirs: Array) -> Matching:
 
 
 def matchings(suite: Suite, observation: Observation) -> Mapping[str, Matching]:
-    """Layer to how its neurons are matched, by all cases of the suite.
+    """Layer to how its neurons are matched, by all cases of the suite; computed once for each observation.
 
     The logits are left out: their neurons are classes, whose order the labels of the seeds tell. So are layers of more
     than :data:`MOST_MATCHED` neurons.
     """
-    hidden = _hidden(suite, observation)
-    return {
-        layer: match_neurons(suite.victim.activations[layer], outputs)
-        for layer, outputs in hidden.items()
-        if outputs.shape[1] <= MOST_MATCHED
-    }
+    known = _MATCHED.get(observation)
+    if known is None or known[0]() is not suite:
+        hidden = _hidden(suite, observation)
+        found = {
+            layer: match_neurons(suite.victim.activations[layer], outputs)
+            for layer, outputs in hidden.items()
+            if outputs.shape[1] <= MOST_MATCHED
+        }
+        known = _MATCHED[observation] = weakref.ref(suite), found
+    return known[1]
 
 
 def _hidden(suite: Suite, observation: Observation) -> dict[str, Array]:

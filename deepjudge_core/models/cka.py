@@ -1,5 +1,6 @@
 """How alike two layers' outputs are, whatever the order of their neurons."""
 
+import functools
 import math
 
 import numpy as np
@@ -8,6 +9,43 @@ from deepjudge_core.types import Array
 
 _LEAST_UNBIASED = 4  # inputs, with which an unbiased HSIC is defined
 _ROUNDING = 1e-9  # an unbiased HSIC that is a smaller share of the biased one may be nothing but rounding
+
+
+class Outputs:
+    """A layer's outputs, made ready to be compared with several others'."""
+
+    def __init__(self, outputs: Array) -> None:
+        """Take ``(n, neurons)``."""
+        self._centred = _centred(outputs)
+
+    def cka(self, other: "Outputs") -> float:
+        """See :func:`linear_cka`."""
+        norm = self._norm * other._norm
+        return min(self.hsic(other) / norm, 1.0) if norm > 0 else 0.0
+
+    def hsic(self, other: "Outputs") -> float:
+        """Of linear kernels XX' and YY', centred, times (n - 1)^2."""
+        # By neurons or by inputs, whichever are fewer.
+        x, y = self._centred, other._centred
+        if len(x) < min(x.shape[1], y.shape[1]):
+            return float(np.sum(self._kernel * other._kernel))
+        return float(np.linalg.norm(x.T @ y) ** 2)
+
+    def unbiased_hsic(self, other: "Outputs") -> float:
+        """Song et al.'s estimate times n (n - 3)."""
+        # Of centred outputs each row of a kernel sums to 0, so that its sum without the diagonal is minus the
+        # diagonal's entry, and nothing but diagonals is to be added.
+        n, (a, b) = len(self._centred), ((one._centred**2).sum(axis=1) for one in (self, other))
+        return float(self.hsic(other) - n / (n - 2) * (a @ b) + a.sum() * b.sum() / ((n - 1) * (n - 2)))
+
+    @functools.cached_property
+    def _norm(self) -> float:
+        return math.sqrt(self.hsic(self))
+
+    @functools.cached_property
+    def _kernel(self) -> Array:
+        kernel: Array = self._centred @ self._centred.T
+        return kernel
 
 
 def linear_cka(ours: Array, theirs: Array) -> float:
@@ -22,9 +60,7 @@ def linear_cka(ours: Array, theirs: Array) -> float:
     Returns:
         0 also where one of them does not depend on the input.
     """
-    x, y = _centred(ours), _centred(theirs)
-    norm = math.sqrt(_hsic(x, x)) * math.sqrt(_hsic(y, y))
-    return min(_hsic(x, y) / norm, 1.0) if norm > 0 else 0.0
+    return Outputs(ours).cka(Outputs(theirs))
 
 
 def unbiased_linear_cka(ours: Array, theirs: Array) -> float:
@@ -42,25 +78,11 @@ def unbiased_linear_cka(ours: Array, theirs: Array) -> float:
     """
     if len(ours) < _LEAST_UNBIASED:
         return 0.0
-    x, y = _centred(ours), _centred(theirs)
-    own = [_unbiased_hsic(z, z) for z in (x, y)]
-    if any(value <= _ROUNDING * _hsic(z, z) for value, z in zip(own, (x, y), strict=True)):
+    x, y = Outputs(ours), Outputs(theirs)
+    own = [z.unbiased_hsic(z) for z in (x, y)]
+    if any(value <= _ROUNDING * z.hsic(z) for value, z in zip(own, (x, y), strict=True)):
         return 0.0
-    return max(-1.0, min(_unbiased_hsic(x, y) / math.sqrt(own[0]) / math.sqrt(own[1]), 1.0))
-
-
-def _hsic(x: Array, y: Array) -> float:
-    # Of linear kernels XX' and YY', centred, times (n - 1)^2: by neurons or by inputs, whichever are fewer.
-    if len(x) < min(x.shape[1], y.shape[1]):
-        return float(np.sum((x @ x.T) * (y @ y.T)))
-    return float(np.linalg.norm(x.T @ y) ** 2)
-
-
-def _unbiased_hsic(x: Array, y: Array) -> float:
-    # Song et al.'s estimate times n (n - 3). Of centred outputs each row of a kernel sums to 0, so that its sum without
-    # the diagonal is minus the diagonal's entry, and nothing but diagonals is to be added.
-    n, a, b = len(x), (x**2).sum(axis=1), (y**2).sum(axis=1)
-    return float(_hsic(x, y) - n / (n - 2) * (a @ b) + a.sum() * b.sum() / ((n - 1) * (n - 2)))
+    return max(-1.0, min(x.unbiased_hsic(y) / math.sqrt(own[0]) / math.sqrt(own[1]), 1.0))
 
 
 def _centred(outputs: Array) -> Array:

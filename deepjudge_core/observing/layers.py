@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from deepjudge_core.errors import UsageError
-from deepjudge_core.models.cka import linear_cka
+from deepjudge_core.models.cka import Outputs
 from deepjudge_core.naming import option
 from deepjudge_core.types import Array
 
@@ -135,8 +135,8 @@ def find_candidates(
 def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Iterable[Mapping[str, Array]]) -> dict[str, str]:
     """Choose the candidates whose outputs are most like the layers', the deeper ones for the deeper layers.
 
-    Of all choices that keep the order of depth, the one with the greatest sum of :func:`linear_cka`; but the taps at
-    the layers' places where theirs is hardly less.
+    Of all choices that keep the order of depth, the one with the greatest sum of linear CKA; but the taps at the
+    layers' places where theirs is hardly less. See :func:`~deepjudge_core.models.cka.linear_cka`.
 
     Args:
         chosen: The candidates.
@@ -159,11 +159,12 @@ def align(chosen: Candidates, ours: Mapping[str, Array], theirs: Iterable[Mappin
     for layer, taps in chosen.taps.items():
         for tap in taps:
             answering.setdefault(tap, []).append(layer)
+    owner = {layer: Outputs(ours[layer]) for layer in chosen.taps}
     likeness = {
-        (layer, tap): linear_cka(ours[layer], outputs)
+        (layer, tap): owner[layer].cka(outputs)
         for part in theirs
-        for tap, outputs in part.items()
-        for layer in answering.get(tap, ())
+        for tap, outputs in ((tap, Outputs(part[tap])) for tap in part if tap in answering)
+        for layer in answering[tap]
     }
     best = _in_order(chosen, likeness)
     at_places = {layer: chosen.places.get(layer, tap) for layer, tap in best.items()}

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -26,11 +27,12 @@ from deepjudge_core import (
 )
 from deepjudge_core.errors import CalibrationError, FileFormatError
 from deepjudge_core.judging import neurons
-from deepjudge_core.judging.neurons import Match, match_neurons, match_observation, matchings
+from deepjudge_core.judging.neurons import Match, Matching, match_neurons, match_observation, matchings
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.testing import NumpyModel
 from deepjudge_core.testing.numpy_model import Activation
+from deepjudge_core.types import Array
 
 MATCHES: tuple[Match, ...] = get_args(Match)
 
@@ -122,10 +124,26 @@ def test_the_logits_are_not_matched() -> None:
     assert match_observation(suite, observation, "none") is observation
 
 
+def test_neurons_are_matched_once_to_measure_and_to_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    suite, matched = toys.suite(), list[int]()
+    observation = observe(toys.make_model(9), suite)
+
+    def count(ours: Array, theirs: Array) -> Matching:
+        matched.append(ours.shape[1])
+        return match_neurons(ours, theirs)
+
+    monkeypatch.setattr(neurons, "match_neurons", count)
+    match_observation(suite, observation, "neurons")
+    once = list(matched)
+    assert (matchings(suite, observation), matched) == (matchings(suite, observation), once)
+    matchings(replace(suite), observation)  # of another suite nothing is known
+    assert len(matched) == 2 * len(once) > 0
+
+
 def test_few_answers_of_many_neurons_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     suite = toys.suite()
+    assert match_observation(suite, observe(toys.make_model(9), suite), "neurons").activations
     observation = observe(toys.make_model(9), suite)
-    assert match_observation(suite, observation, "neurons").activations
     monkeypatch.setattr(neurons, "MOST_MATCHED", 2)
     monkeypatch.setattr(neurons, "match_neurons", None)
     beside = match_observation(suite, observation, "neurons")
