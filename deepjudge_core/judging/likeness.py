@@ -19,6 +19,7 @@ _DUPLICATE, _WITH_NEURONS = 0.05, 0.2
 _MUCH = 0.4  # of the distance from the nearest other control is much nearer to the victim
 _LEAST_NEURONS = 6  # in their places, which chance puts at most a few of
 _SCORES, _LEAST_CASES = 50_000_000, 100  # compared of all pairs, and cases of each pair
+_OUTCOMES = 32  # of a case that are told apart
 _MOST = (512, 64)  # cases and neurons of a layer
 _TINY = 1e-12
 
@@ -101,11 +102,23 @@ def _divergences(models: Sequence[Observation]) -> Array:
     labels_alone = any(Access.PROBABILITIES not in one.model.access for one in models)
     cases, classes = np.asarray(models[0].probabilities).shape
     pairs = len(models) * (len(models) - 1) // 2
-    rows = evenly(np.arange(cases), max(_LEAST_CASES, _SCORES // (pairs * classes)))
-    flat = np.array([scores_of(one, labels_alone=labels_alone)[rows].ravel() for one in models])
+    rows = evenly(np.arange(cases), max(_LEAST_CASES, _SCORES // (pairs * min(classes, _OUTCOMES))))
+    scores = np.array([scores_of(one, labels_alone=labels_alone)[rows] for one in models])
+    flat = _coarse(scores).reshape(len(models), -1)
     # Its squares are means over the cases, since each case has the same weight.
     distances: Array = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(flat, "jensenshannon") ** 2)
     return np.nan_to_num(distances)
+
+
+def _coarse(scores: Array) -> Array:
+    # (models, cases, outcomes) with few outcomes: of each case those on which the models differ most, and all others as
+    # one. Of a thousand classes most are hardly ever named, and comparing them takes as long.
+    if scores.shape[2] <= _OUTCOMES:
+        return scores
+    kept = np.argsort(-scores.var(axis=0), axis=1, kind="stable")[:, : _OUTCOMES - 1]
+    chosen = np.take_along_axis(scores, kept[None], axis=2)
+    coarse: Array = np.concatenate([chosen, 1 - chosen.sum(axis=2, keepdims=True)], axis=2).clip(0, 1)
+    return coarse
 
 
 def _groups(apart: Array, neurons: Sequence[Mapping[str, Array]], related: Array) -> Array:
