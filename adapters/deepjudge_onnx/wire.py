@@ -69,6 +69,8 @@ class Messages:
             at = first = self._seek(start, min(end, start + _HEAD))
             window = self._window
             key, at = _varint(window, at)
+            if key < 0x08:  # a hole in a file, terabytes of which take no room, reads as field 0 without end
+                raise WireError("a field of number 0")
             kind, value = key & 7, 0
             if kind == NUMBER:
                 value, at = _varint(window, at)

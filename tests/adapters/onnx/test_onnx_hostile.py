@@ -426,6 +426,13 @@ def test_files_that_name_no_weights(data: bytes, tmp_path: Path) -> None:
     expect_refused(ADAPTER.companions, put(tmp_path, data))
 
 
+def test_a_hole_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """It takes no room on the disk, and is looked at before any limit of memory or time holds."""
+    path = put(tmp_path, b"\x08\x08")
+    os.truncate(path, 2**30)
+    expect_refused(ADAPTER.companions, path, "a field of number 0")
+
+
 def test_no_more_is_read_than_any_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, model(weights=[located(f"w{place}") for place in range(20)]).SerializeToString())
     assert len(ADAPTER.companions(path)) == 20
