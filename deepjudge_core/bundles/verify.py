@@ -394,6 +394,11 @@ def _check_log(queries: Sequence[Query], manifest: Manifest, report: AuditReport
             f"{len(stored)} of {len(logged)} suspects had answered before the audit, and the log does not say when: "
             f"{listed(stored)}"
         )
+    for number, query in enumerate(queries, 1):
+        # Of a model either answers are there, or why there are none.
+        answered, failed = query.observation is not None, query.failure is not None
+        if answered == failed or (failed and (query.digest or query.layers)):
+            yield f"{QUERIES}: line {number}: expected either answers of {query.model} or a failure, found another line"
     if len(_of(queries, "victim")) != 1:
         yield f"{QUERIES}: expected one line for the victim, found {len(_of(queries, 'victim'))}"
 
@@ -602,18 +607,19 @@ def _recompute(
     for told in ("made", "committed", "dated", "skipped"):  # which no answer could tell
         again |= {told: values[told]} if told in values else {}
     versions, other_words = terms.differences(here), report.deepjudge != VERSION or PAGE in manifest.files
+    reworded: dict[tuple[Any, Any], str] = {}
     for name, metric in again["metrics"].items():
         # Another version may recompute. The terms tell whether it does, and older reports do not say it here.
         reported = values["metrics"].get(name, {})
         for told in ("provider", "title", "says"):
             if told not in reported or versions or other_words:
-                metric.pop(told, None)
+                ours = metric.pop(told, None)
                 metric.update({told: reported[told]} if told in reported else {})
+                if told in reported and told != "provider" and ours != reported[told]:
+                    reworded.setdefault((ours, reported[told]), f"metrics.{name}.{told}")
     if other_words:
-        silent = set(again["calibration"]["notes"]) - set(values["calibration"]["notes"])
-        notes += (f"{REPORT}: calibration.notes: this version adds: {line}" for line in sorted(silent))
+        notes += _other_notes(again["calibration"]["notes"], values["calibration"]["notes"])
         again["calibration"]["notes"] = values["calibration"]["notes"]
-    reworded: dict[tuple[str, str], str] = {}
     different = [*_differences(again, values, reworded if other_words else None)]
     yield from different
     for (ours, theirs), at in [*reworded.items()][:_MOST_REWORDED]:
@@ -671,12 +677,13 @@ def _of(queries: Sequence[Query], role: str) -> list[Query]:
 
 
 def _is_of(query: Query, answers: Observation, cases: int) -> bool:
-    asked = query.requests == requests_of(answers.exchange)
-    return asked and (query.observation, query.digest, query.cases) == (answers.digest, answers.model.digest, cases)
+    logged = (query.observation, query.digest, query.cases, query.layers, query.requests)
+    layers = dict(answers.layer_map)
+    return logged == (answers.digest, answers.model.digest, cases, layers, requests_of(answers.exchange))
 
 
 def _differences(
-    recomputed: Any, reported: Any, reworded: dict[tuple[str, str], str] | None, at: str = ""
+    recomputed: Any, reported: Any, reworded: dict[tuple[Any, Any], str] | None, at: str = ""
 ) -> Iterator[str]:
     # What a report says that differs from what was recomputed. Another version may have said the same in other words:
     # then ``reworded`` is there, and takes sentences with the same numbers, so that whoever verifies reads both.
@@ -694,6 +701,17 @@ def _differences(
         reworded.setdefault((recomputed, reported), at)
     elif not _agree(recomputed, reported):
         yield (f"{REPORT}: {at}: says {json.dumps(reported)}, recomputed {json.dumps(recomputed)}")
+
+
+def _other_notes(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[str]:
+    # What another version says of the controls, or leaves out, is not compared, so that whoever verifies reads it.
+    yield from (f"{REPORT}: calibration.notes: this version adds: {line}" for line in sorted({*ours} - {*theirs}))
+    own = sorted({*theirs} - {*ours})
+    yield from (
+        f"{REPORT}: calibration.notes: says {json.dumps(line)}; this version does not" for line in own[:_MOST_REWORDED]
+    )
+    if len(own) > _MOST_REWORDED:
+        yield f"{REPORT}: calibration.notes: says {len(own) - _MOST_REWORDED} more lines that this version does not"
 
 
 def _is_reworded(recomputed: Any, reported: Any, at: str) -> bool:

@@ -771,6 +771,22 @@ FORGERIES: dict[str, tuple[Callable[[], object], str]] = {
         ),
         "queries.jsonl: line 3: does not belong after the line before it",
     ),
+    "a log with other layers": (
+        lambda: rechain(lambda queries: queries[5].update(layers={})),
+        "queries.jsonl: the line of copy.toy does not match its answers in the bundle",
+    ),
+    "a log with other layers of a control": (
+        lambda: rechain(lambda queries: queries[1].update(layers={"dense2": "elsewhere"})),
+        "queries.jsonl: the control controls/c1.toy has no line that matches its answers",
+    ),
+    "a log of a victim that answered and failed": (
+        lambda: rechain(lambda queries: queries[0].update(failure="crashed")),
+        "queries.jsonl: line 1: expected either answers of victim.toy or a failure",
+    ),
+    "a log of a failure with a digest": (
+        lambda: rechain(lambda queries: queries[7].update(digest="0" * 64)),
+        "queries.jsonl: line 8: expected either answers of broken.toy or a failure",
+    ),
     "a log that is none": (
         lambda: Path("out/queries.jsonl").write_text("{}\n"),
         "queries.jsonl: line 1: is not a query",
@@ -962,6 +978,22 @@ def test_an_explanation_of_a_metric_is_that_of_its_version(bundled: Cli) -> None
     edit_report(lambda report: report["metrics"]["surety"].update(says="the share of stolen neurons"))
     reseal()
     assert any("metrics.surety.says" in line for line in findings())
+
+
+def test_what_a_report_of_another_version_says_of_its_own_is_shown(
+    bundled: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names another version cannot slip in sentences that nothing was compared with."""
+    monkeypatch.setattr("deepjudge_core.bundles.verify.VERSION", "9.9")
+    made_up = [f"control {number} was examined by a court" for number in range(30)]
+    edit_report(lambda report: report["metrics"]["surety"].update(title="proof of theft", says="a copy beyond doubt"))
+    edit_report(lambda report: report["calibration"]["notes"].extend(made_up))
+    reseal()
+    found = verify_bundle(Path("out"))
+    assert found.findings == ()
+    said = "; ".join(found.notes)
+    expect_facts(said, "metrics.surety.title", "proof of theft", "metrics.surety.says", "a copy beyond doubt")
+    expect_facts(said, "calibration.notes", made_up[0], "10 more")
 
 
 def test_values_within_the_last_digits_are_the_same(bundled: Cli) -> None:
