@@ -73,7 +73,10 @@ def companions(path: Path) -> Sequence[str]:
                 if len(names) > _MOST_FILES:
                     raise WireError("too many files")
         except WireError as error:
-            raise ModelError(f"{path}: expected an ONNX model, found {error} in it") from error
+            file.seek(0)
+            other = _other(file)
+            found = f"{other}: {error}" if other else f"{error} in it"
+            raise ModelError(f"{path}: expected an ONNX model, found {found}") from error
     return sorted(names)
 
 

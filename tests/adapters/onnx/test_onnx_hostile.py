@@ -433,6 +433,10 @@ def test_a_hole_is_not_read_to_its_end(tmp_path: Path) -> None:
     expect_refused(ADAPTER.companions, path, "a field of number 0")
 
 
+def test_text_is_called_another_format(tmp_path: Path) -> None:
+    expect_refused(ADAPTER.companions, put(tmp_path, b"hello\n"), "format")
+
+
 def test_no_more_is_read_than_any_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, model(weights=[located(f"w{place}") for place in range(20)]).SerializeToString())
     assert len(ADAPTER.companions(path)) == 20
