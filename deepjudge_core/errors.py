@@ -98,7 +98,8 @@ class MissingExtraError(ModelError):
 
     def __init__(self, source: str, framework: str, extra: str, mend: str | None = None) -> None:
         mend = mend or f"pip install 'deepjudge[{extra}]'"
-        super().__init__(f"{source}: needs {framework}, which is not installed: {mend}")
+        are = "are" if " and " in framework else "is"
+        super().__init__(f"{source}: needs {framework}, which {are} not installed: {mend}")
 
 
 class InputError(DeepJudgeError):

@@ -536,7 +536,7 @@ def test_the_plugin_imports_no_framework_and_says_which_is_missing() -> None:
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     assert done.stdout == (
-        f"{MissingExtraError.__name__} a.keras: needs TensorFlow and Keras, which is not installed: "
+        f"{MissingExtraError.__name__} a.keras: needs TensorFlow and Keras, which are not installed: "
         "pip install 'deepjudge[tensorflow]'\n"
     )
 
