@@ -61,7 +61,7 @@ def odds(p_value: float) -> str:
     """A probability, as people say it, never less than it is."""
     if p_value < _LEAST:
         return "1 in 1,000,000"
-    return f"1 in {int(1 / p_value):,}" if p_value <= 0.5 else percent(p_value)
+    return f"1 in {int(1 / p_value):,}" if p_value <= 0.5 else f"{math.ceil(100 * p_value)} %"
 
 
 def probability(p_value: float | None, log10_p: float | UnsetType = UNSET) -> str:
