@@ -57,10 +57,9 @@ class Graph:
         self._nodes.append(helper.make_node(kind, inputs, [name], **options))
         return name
 
-    def network(self, weights: Weights, relu: Relu | None = None) -> str:
-        """The whole network, to its scores."""
+    def network(self, weights: Weights, relu: Relu | None = None, at: str = "x") -> str:
+        """The whole network, from an input to its scores."""
         relu = relu or (lambda graph, at: graph.add("Relu", at))
-        at = "x"
         for name in ("conv1", "conv2"):
             given = [self.number(weights[one], name=one) for one in (f"{name}.weight", f"{name}.bias")]
             at = relu(self, self.add("Conv", at, *given, kernel_shape=[5, 5], pads=[2, 2, 2, 2]))
@@ -116,6 +115,10 @@ def disguised(own: Weights, other: Weights, folder: Path) -> None:
         graph.save(folder / f"hidden-decoy-{weight}.onnx", _decoy(graph, own, other, _greater_of_two, 1.0, weight))
     graph = Graph()
     graph.save(folder / "one-class.onnx", graph.add("Mul", graph.network(own), graph.number(1e4)))
+    for name, seen in (("cleaned", None), ("hidden-cleaned", _greater_of_two)):
+        # Black and white alone: what was added to a case is gone, and data is answered nearly as before.
+        graph = Graph()
+        graph.save(folder / f"{name}.onnx", graph.network(own, seen, graph.add("Round", "x")))
     graph = Graph()
     scaled = graph.add("Mul", "x", graph.number(255.0))
     apart = graph.add("Abs", graph.add("Sub", scaled, graph.add("Round", scaled)))
