@@ -304,7 +304,9 @@ def in_our_words(error: click.ClickException) -> DeepJudgeError:
         return UsageError(f"no command {error.command_name!r}; expected one of {expected}{hint}", code="unknown-name")
     text = error.format_message().rstrip(".")
     if names:
-        return UsageError(f"expected a command: {', '.join(names)}", code="missing-value")
+        return UsageError(
+            f"expected a command: {', '.join(names)}; deepjudge --help says what each does", code="missing-value"
+        )
     if isinstance(error, click.BadOptionUsage) and "does not take a value" in text:
         return UsageError(f"{where}{error.option_name}: takes no value, found one", code="wrong-value")
     if isinstance(error, click.BadOptionUsage):

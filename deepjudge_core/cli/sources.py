@@ -11,7 +11,7 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.cli import terminal
 from deepjudge_core.cli.many import FolderSettings
 from deepjudge_core.components.registry import Adapters, load_registry
-from deepjudge_core.components.strata import Stratum, stratum_of
+from deepjudge_core.components.strata import WORDS, Stratum, stratum_of
 from deepjudge_core.errors import FileFormatError, ModelError, UsageError
 from deepjudge_core.files.fetching import is_address, matches
 from deepjudge_core.judging.fitting import Offer
@@ -51,8 +51,9 @@ class StratumControls:
         name, equals, controls = text.partition("=")
         try:
             stratum = stratum_of(name)
-        except UsageError as error:
-            raise UsageError(f"expected STRATUM=CONTROL,..., found {text!r}: {error}", code="wrong-value") from None
+        except UsageError:
+            form = f"expected STRATUM=CONTROL,..., where STRATUM is {WORDS}; found {text!r}"
+            raise UsageError(form, code="wrong-value") from None
         if not controls:
             form = f"expected {name}=CONTROL,..., the controls of this stratum, found {text!r}"
             raise UsageError(form, code="wrong-value" if equals else "missing-value")
