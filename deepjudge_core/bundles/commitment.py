@@ -95,7 +95,7 @@ class Terms(Document, frozen=True):
 
     def differences(self, others: "Terms") -> tuple[str, ...]:
         """A line for each thing in which other terms differ from these."""
-        ours, theirs = (dict(_flat(plain(terms))) for terms in (self, others))
+        ours, theirs = (dict(flat(plain(terms))) for terms in (self, others))
         # Who gives a metric that is not measured at all in one of the two is no difference of its own.
         both = ours.keys() & theirs.keys()
         names = [name for name in {**ours, **theirs} if name in both or name[0] != "components"]
@@ -210,11 +210,11 @@ def check_terms(committed: Terms, terms: Terms) -> None:
         raise CommitmentError(different)
 
 
-def _flat(value: Json, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    # By all names on the way, since a name may have a dot in it.
+def flat(value: Json, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The values of nested JSON as texts, each with all names on the way to it, since a name may have a dot in it."""
     for name, part in value.items():
         if isinstance(part, Mapping) and part:
-            yield from _flat(part, (*before, name))
+            yield from flat(part, (*before, name))
         else:
             yield (*before, name), json.dumps(part)
 

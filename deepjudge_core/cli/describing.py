@@ -1,6 +1,8 @@
 """What ``deepjudge show`` says of files: documents, folders, inputs and models, each as sheets."""
 
 import contextlib
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -10,8 +12,10 @@ from typing import Any, cast
 from msgspec import UNSET
 
 from deepjudge_core.auditing.session import Session
+from deepjudge_core.bundles.commitment import Commitment, flat, load_commitment
 from deepjudge_core.bundles.manifest import MANIFEST as BUNDLE
 from deepjudge_core.bundles.manifest import Manifest
+from deepjudge_core.bundles.victim import VictimCommitment, load_victim
 from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.plan import Plan
@@ -20,6 +24,7 @@ from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.schemes import Key
 from deepjudge_core.components.values import Decision
 from deepjudge_core.errors import DeepJudgeError, FileFormatError, InputError, UsageError
+from deepjudge_core.files.documents import plain
 from deepjudge_core.files.reading import LARGEST_JSON, open_regular
 from deepjudge_core.fleets.records import Record
 from deepjudge_core.fleets.store import Suited
@@ -99,6 +104,34 @@ def of_controls(path: Path) -> Iterator[Sheet]:
     for control, stratum in zip_longest(controls.observations, controls.strata):
         sheet = control.sheet()
         yield Sheet(sheet.title, {"stratum": stratum, **sheet.facts})
+
+
+def is_commitment(document: object) -> bool:
+    """Whether a JSON document may be a commitment, signed or not: an in-toto statement, or a DSSE envelope."""
+    return isinstance(document, dict) and ("predicateType" in document or "payloadType" in document)
+
+
+def of_commitment(path: Path) -> Sheet:
+    """A commitment: to how suspects will be judged, or to a victim."""
+    try:
+        committed: Commitment | VictimCommitment = load_commitment(path)
+        title = "commitment to how suspects will be judged"
+    except FileFormatError as error:
+        try:
+            committed, title = load_victim(path), "commitment to a victim"
+        except FileFormatError:
+            raise error from None
+    stated = plain(committed.terms)
+    if isinstance(committed, Commitment):
+        stated["suspects"] = committed.suspects or "not named"
+        stated |= {"runs": plain(committed.runs)} if committed.runs is not None else {}
+    facts = {" ".join(name): _value(json.loads(text)) for name, text in flat(stated)}
+    digest = hashlib.sha256(committed.data).hexdigest()
+    return Sheet(title, {"SHA-256": digest, **facts, "signed by": committed.key or "nobody"})
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def of_report(report: AuditReport) -> Iterator[Sheet]:

@@ -18,6 +18,7 @@ from snapshots import Snapshots
 from deepjudge_core.bundles import register as runs
 from deepjudge_core.bundles.register import parse_register
 from deepjudge_core.bundles.verify import verify_bundle
+from deepjudge_core.bundles.victim import load_victim
 from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.apart import upheld
 from deepjudge_core.judging.verdict import Setting, Verdict
@@ -297,6 +298,8 @@ def test_dates_of_both_sides_are_told(challenged: Cli) -> None:
 
 def test_a_commitment_to_another_victim_is_refused(challenged: Cli) -> None:
     assert challenged("commit", "--model", "honest.toy", "-o", "other.json")[0] == 0
+    status, out, _ = challenged("show", "other.json")
+    assert (status, load_victim(Path("other.json")).terms.model in " ".join(out.split())) == (0, True)
     status, _, err = challenged(*JUDGED, "--victim-commitment", "other.json", "-o", "x")
     assert (status, "victim: committed to" in err) == (2, True)
     assert challenged("commit", "-o", "x.json")[0] == 2

@@ -9,6 +9,8 @@ from commands import WHOLE, Cli
 from commands import cli as cli  # noqa: PLC0414 - a fixture
 from places import ROOT
 
+from deepjudge_core.bundles.commitment import load_commitment
+
 GOLDEN = ROOT / "tests" / "golden"
 
 
@@ -44,6 +46,16 @@ def test_folders_are_what_lies_in_them(cli: Cli) -> None:
     cli.refuses(4, "damaged-file", "show", "bundle", facts=("bundle/manifest.json",))
     Path("empty").mkdir()
     cli.refuses(2, "wrong-value", "show", "empty", facts=("empty", "model"))
+
+
+def test_a_commitment_says_what_was_committed_to(cli: Cli) -> None:
+    committed = load_commitment(GOLDEN / "commitment.json")
+    status, out, err = cli("show", GOLDEN / "commitment.json")
+    assert (status, err) == (0, "")
+    shown = " ".join(out.split())
+    assert all(fact in shown for fact in (committed.terms.suite, *committed.terms.judging.metrics, "nobody"))
+    Path("changed.json").write_bytes(committed.data.replace(b"a", b"b", 1))
+    cli.refuses(4, "damaged-file", "show", "changed.json", facts=("changed.json",))
 
 
 def test_a_plan_is_read_as_an_audit_reads_it(cli: Cli) -> None:

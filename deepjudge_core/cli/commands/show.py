@@ -40,8 +40,8 @@ class ShowCommand(Command):
 
     path: Path = argument(
         "PATH",
-        "a suite, an observation, a calibration, a key, a report, a zoo, a bundle, the results of a fleet, an "
-        "AUDIT.toml, inputs, or a model",
+        "a suite, an observation, a calibration, a key, a report, a commitment, a zoo, a bundle, the results of a "
+        "fleet, an AUDIT.toml, inputs, or a model",
         reads=True,
     )
     json: bool = setting(
@@ -82,6 +82,8 @@ class ShowCommand(Command):
         document = _document(path) if path.suffix == ".json" else None
         if document is not None:
             return _of_document(path, document)
+        if path.suffix == ".json" and describing.is_commitment(read_json(path, "a commitment")):
+            return [describing.of_commitment(path)]
         if storage.is_own(path):
             return _of_own(path)
         session = begun(self.confinement)
@@ -90,7 +92,7 @@ class ShowCommand(Command):
         if inputs.reads(path):
             return describing.of_inputs(path)
         if path.is_file() and path.suffix == ".json":
-            raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, found other JSON")
+            raise FileFormatError(f"{path}: expected one of {', '.join(_SCHEMAS)}, or a commitment, found other JSON")
         raise describing.refuse(path, session.registry.adapters)
 
     def _of_results(self) -> Iterator[Sheet]:
