@@ -20,7 +20,7 @@ from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite
 
 CLAIMED = (
-    "not asked: its answers were read from a stored observation; they, and its digest, format and isolation, are "
+    "not asked: the answers were read from a stored observation; they, and the digest, format and isolation, are "
     "claims of the person who stored them"
 )
 """What is said of a suspect whose answers were stored."""
