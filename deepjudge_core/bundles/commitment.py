@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -20,6 +20,7 @@ from deepjudge_core.judging.settings import GroupMode, JudgeSettings
 from deepjudge_core.version import VERSION
 
 _NOTHING = "nothing"
+_ANY = "a commitment"
 _P = TypeVar("_P", bound=Part)
 COMMITMENT = "urn:deepjudge:commitment:1"
 """What kind of statement a commitment is."""
@@ -95,7 +96,7 @@ class Terms(Document, frozen=True):
 
     def differences(self, others: "Terms") -> tuple[str, ...]:
         """A line for each thing in which other terms differ from these."""
-        ours, theirs = (dict(flat(plain(terms))) for terms in (self, others))
+        ours, theirs = ({name: json.dumps(value) for name, value in flat(plain(terms))} for terms in (self, others))
         # Who gives a metric that is not measured at all in one of the two is no difference of its own.
         both = ours.keys() & theirs.keys()
         names = [name for name in {**ours, **theirs} if name in both or name[0] != "components"]
@@ -169,7 +170,7 @@ def load_commitment(path: Path) -> Commitment:
         FileFormatError: When it is none, or was changed.
         MissingExtraError: When it is signed, and the library for that is not there.
     """
-    predicate, key, data = open_commitment(path, _Predicate, COMMITMENT, "a commitment")
+    predicate, key, data = open_commitment(path, _Predicate, COMMITMENT, _ANY)
     return Commitment(predicate.terms, predicate.suspects or None, predicate.runs or None, key, data)
 
 
@@ -186,17 +187,42 @@ def open_commitment(path: Path, kind: type[_P], uri: str, what: str) -> tuple[_P
         FileFormatError: When it is none, or was changed.
         MissingExtraError: When it is signed, and the library for that is not there.
     """
+    payload, key, data = _unwrapped(path, what)
+    try:
+        predicate = parse(kind, Statement.parse(payload, uri).predicate)
+    except ValueError as error:
+        raise _other(path, what, error) from None
+    return predicate, key, data
+
+
+def uri_of(path: Path) -> Any:
+    """What kind of statement the file of a commitment says that it holds; None if it says nothing.
+
+    Raises:
+        FileFormatError: When it is no JSON, or was changed after it was signed.
+        MissingExtraError: When it is signed, and the library for that is not there.
+    """
+    statement = parse_json(_unwrapped(path, _ANY)[0])
+    return statement.get("predicateType") if isinstance(statement, dict) else None
+
+
+def _unwrapped(path: Path, what: str) -> tuple[bytes, str | None, bytes]:
+    # The statement, the key that signed it, if any, and the bytes of its file.
     with open_regular(path, what, LARGEST_JSON) as file:
         data = file.read()
     try:
-        value, key, payload = parse_json(data), None, data
-        if isinstance(value, dict) and "payload" in value:
-            signed = open_envelope(data, path)
-            key, payload = signed.key, signed.payload
-        predicate = parse(kind, Statement.parse(payload, uri).predicate)
+        value = parse_json(data)
+        if not isinstance(value, dict) or "payload" not in value:
+            return data, None, data
+        signed = open_envelope(data, path)
+        parse_json(signed.payload)
     except ValueError as error:
-        raise FileFormatError(f"{path}: expected {what}, found another file: {error}", code="damaged-file") from None
-    return predicate, key, data
+        raise _other(path, what, error) from None
+    return signed.payload, signed.key, data
+
+
+def _other(path: Path, what: str, error: ValueError) -> FileFormatError:
+    return FileFormatError(f"{path}: expected {what}, found another file: {error}", code="damaged-file")
 
 
 def check_terms(committed: Terms, terms: Terms) -> None:
@@ -210,13 +236,13 @@ def check_terms(committed: Terms, terms: Terms) -> None:
         raise CommitmentError(different)
 
 
-def flat(value: Json, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The values of nested JSON as texts, each with all names on the way to it, since a name may have a dot in it."""
+def flat(value: Json, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values of nested JSON, each with all names on the way to it, since a name may have a dot in it."""
     for name, part in value.items():
         if isinstance(part, Mapping) and part:
             yield from flat(part, (*before, name))
         else:
-            yield (*before, name), json.dumps(part)
+            yield (*before, name), part
 
 
 def _shown(value: str | None) -> str:

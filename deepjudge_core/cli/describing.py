@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -12,10 +11,10 @@ from typing import Any, cast
 from msgspec import UNSET
 
 from deepjudge_core.auditing.session import Session
-from deepjudge_core.bundles.commitment import Commitment, flat, load_commitment
+from deepjudge_core.bundles.commitment import Commitment, flat, load_commitment, uri_of
 from deepjudge_core.bundles.manifest import MANIFEST as BUNDLE
 from deepjudge_core.bundles.manifest import Manifest
-from deepjudge_core.bundles.victim import VictimCommitment, load_victim
+from deepjudge_core.bundles.victim import VICTIM, VictimCommitment, load_victim
 from deepjudge_core.cli.auditfile.reading import read_plan
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.plan import Plan
@@ -113,19 +112,14 @@ def is_commitment(document: object) -> bool:
 
 def of_commitment(path: Path) -> Sheet:
     """A commitment: to how suspects will be judged, or to a victim."""
-    try:
-        committed: Commitment | VictimCommitment = load_commitment(path)
-        title = "commitment to how suspects will be judged"
-    except FileFormatError as error:
-        try:
-            committed, title = load_victim(path), "commitment to a victim"
-        except FileFormatError:
-            raise error from None
-    stated = plain(committed.terms)
+    committed: Commitment | VictimCommitment
+    committed = load_victim(path) if uri_of(path) == VICTIM else load_commitment(path)
+    title, stated = "commitment to a victim", plain(committed.terms)
     if isinstance(committed, Commitment):
+        title = "commitment to how suspects will be judged"
         stated["suspects"] = committed.suspects or "not named"
         stated |= {"runs": plain(committed.runs)} if committed.runs is not None else {}
-    facts = {" ".join(name): _value(json.loads(text)) for name, text in flat(stated)}
+    facts = {" ".join(name): _value(value) for name, value in flat(stated)}
     digest = hashlib.sha256(committed.data).hexdigest()
     return Sheet(title, {"SHA-256": digest, **facts, "signed by": committed.key or "nobody"})
 

@@ -300,6 +300,8 @@ def test_a_commitment_to_another_victim_is_refused(challenged: Cli) -> None:
     assert challenged("commit", "--model", "honest.toy", "-o", "other.json")[0] == 0
     status, out, _ = challenged("show", "other.json")
     assert (status, load_victim(Path("other.json")).terms.model in " ".join(out.split())) == (0, True)
+    Path("changed.json").write_text(Path("other.json").read_text().replace("honest.toy", "x.toy"))
+    challenged.refuses(4, "damaged-file", "show", "changed.json", facts=("to a victim", "SHA-256"))
     status, _, err = challenged(*JUDGED, "--victim-commitment", "other.json", "-o", "x")
     assert (status, "victim: committed to" in err) == (2, True)
     assert challenged("commit", "-o", "x.json")[0] == 2

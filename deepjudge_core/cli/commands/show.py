@@ -62,8 +62,8 @@ class ShowCommand(Command):
         if not self.json:
             print_sheets(self._sheets())
             return NO_COPY
-        document = _document(self.path) if self.path.suffix == ".json" else None
-        json.dump(describing.as_json(self._sheets()) if document is None else document, sys.stdout, indent=2)
+        document = read_json(self.path, "a deepjudge report") if self.path.suffix == ".json" else None
+        json.dump(document if _is_own(document) else describing.as_json(self._sheets()), sys.stdout, indent=2)
         sys.stdout.write("\n")
         return NO_COPY
 
@@ -79,10 +79,10 @@ class ShowCommand(Command):
             return [manifest.load_zoo(path).sheet()]
         if path.suffix == ".toml":
             return describing.of_plan(path, begun(), AuditCommand)
-        document = _document(path) if path.suffix == ".json" else None
-        if document is not None:
+        document = read_json(path, "a deepjudge report") if path.suffix == ".json" else None
+        if _is_own(document):
             return _of_document(path, document)
-        if path.suffix == ".json" and describing.is_commitment(read_json(path, "a commitment")):
+        if describing.is_commitment(document):
             return [describing.of_commitment(path)]
         if storage.is_own(path):
             return _of_own(path)
@@ -120,10 +120,9 @@ def print_sheets(sheets: Iterable[Sheet]) -> None:
             terminal.say(out, line)
 
 
-def _document(path: Path) -> Any:
-    # What a document of deepjudge's holds; None for other JSON, which may be a model's.
-    document = read_json(path, "a deepjudge report")
-    return document if isinstance(document, dict) and document.get("schema") in _SCHEMAS else None
+def _is_own(document: Any) -> bool:
+    # Other JSON may be a model's.
+    return isinstance(document, dict) and document.get("schema") in _SCHEMAS
 
 
 def _of_document(path: Path, document: Any) -> Iterable[Sheet]:
