@@ -26,7 +26,7 @@ from deepjudge_core.report.pages.palette import DARK, LIGHT, PAINTS
 from deepjudge_core.report.pages.parts import below_common, thresholds_of
 from deepjudge_core.report.pages.reproducing import commands
 from deepjudge_core.report.pages.similarity import AT_THRESHOLD, axes_of, ranges_of
-from deepjudge_core.report.pages.wording import ANSWERS, answer, limits, rates, sureness, verdict
+from deepjudge_core.report.pages.wording import ANSWERS, answer, limits, odds, rates, sureness, verdict
 from deepjudge_core.text import clean
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -840,3 +840,10 @@ def test_the_page_says_what_the_thief_of_each_attack_did() -> None:
     value = reports.power()
     value["attacks"][1]["title"] = "listened"
     assert Page(html(value)).text.count("listened") == 1
+
+
+@pytest.mark.parametrize("p_value", [0.0123, 0.3, 0.5, 0.5001, 0.7334, 0.99])
+def test_what_is_said_of_a_chance_is_no_less_than_the_chance(p_value: float) -> None:
+    one, count = re.fullmatch(r"(?:(1) in )?([\d,]+)(?: %)?", odds(p_value)).groups()
+    number = int(count.replace(",", ""))
+    assert p_value <= (1 / number if one else number / 100) < p_value + 0.5
