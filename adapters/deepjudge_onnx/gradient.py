@@ -39,12 +39,10 @@ class Differentiable:
             self._module = convert(model).to(self._device)
         except ModelError as error:
             raise self._without(error) from error
-        for weight in self._module.buffers():
-            if (
-                weight.ndim == 4 and self._device.type == "cpu"
-            ):  # there, convolutions run back 1.5 times faster this way
-                # Not by `contiguous`, which leaves those of one channel as they are.
-                weight.data = weight.to(memory_format=torch.channels_last)
+        if self._device.type == "cpu":  # convolutions run back 1.5 times faster with channels last
+            for weight in self._module.buffers():
+                if weight.ndim == 4:  # not by `contiguous`, which leaves those of one channel as they are
+                    weight.data = weight.to(memory_format=torch.channels_last)
 
     def forward(self, x: Array) -> Array:
         """Run it as it is."""

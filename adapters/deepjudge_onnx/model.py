@@ -53,7 +53,7 @@ _TOLERANCE, _HALF_TOLERANCE, _ABSOLUTE_TOLERANCE = 1e-3, 1e-2, 1e-5
 # Of each row they give what leaves of trees hold: there is nothing between.
 _TREES = {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 
-# So many rows are run at once: the memory for more has to be had anew, which takes a new session longer than it saves.
+# At most so many rows run at once: a new session takes longer to get the memory for more than it saves.
 _FORWARD_ROWS = 64
 
 # What the layers of a large model may give for a batch, all of which is there at once.
@@ -356,7 +356,7 @@ class OnnxModel(BatchedModel):
         key, together = tuple(names), set(names) <= set(self._together)
         with prefixed(self.name):
             self._weights.expect_unchanged()
-        if together and (self._weights or names != [self._output]):
+        if together and (self._weights or key != (self._output,)):
             key = self._together
         if key not in self._sessions:
             if self._weights:

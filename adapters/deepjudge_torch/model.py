@@ -178,7 +178,7 @@ class TorchModel(TensorModel):
 
     def _digest(self) -> str:
         # What stands in the graph of a device is no part of the model.
-        return digest_of(_DEVICE.sub("device(type='cpu')", self.graph.python_code("self").src), self.state)
+        return digest_of(DEVICES.sub("device(type='cpu')", self.graph.python_code("self").src), self.state)
 
     def _part(self, names: Sequence[str]) -> fx.GraphModule:
         key = tuple(names)
@@ -187,7 +187,8 @@ class TorchModel(TensorModel):
         return self._parts[key]
 
 
-_DEVICE = re.compile(r"device\(type='\w+'(?:, index=\d+)?\)")
+DEVICES = re.compile(r"device\(type='\w+'(?:, index=\d+)?\)")
+"""The devices that the code of a graph names."""
 
 
 def on_device(program: ExportedProgram, device: str) -> ExportedProgram:

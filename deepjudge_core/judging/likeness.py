@@ -104,21 +104,26 @@ def _divergences(models: Sequence[Observation]) -> Array:
     pairs = len(models) * (len(models) - 1) // 2
     rows = evenly(np.arange(cases), max(_LEAST_CASES, _SCORES // (pairs * min(classes, _OUTCOMES))))
     scores = np.array([scores_of(one, labels_alone=labels_alone)[rows] for one in models])
-    flat = _coarse(scores).reshape(len(models), -1)
+    flat = coarse(scores).reshape(len(models), -1)
     # Its squares are means over the cases, since each case has the same weight.
     distances: Array = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(flat, "jensenshannon") ** 2)
     return np.nan_to_num(distances)
 
 
-def _coarse(scores: Array) -> Array:
-    # (models, cases, outcomes) with few outcomes: of each case those on which the models differ most, and all others as
-    # one. Of a thousand classes most are hardly ever named, and comparing them takes as long.
+def coarse(scores: Array) -> Array:
+    """Answers with few outcomes: of each case those on which the models differ most, and all others as one.
+
+    Of a thousand classes most are hardly ever named, and comparing them takes as long.
+
+    Args:
+        scores: ``(models, cases, outcomes)``, each row with the sum 1.
+    """
     if scores.shape[2] <= _OUTCOMES:
         return scores
     kept = np.argsort(-scores.var(axis=0), axis=1, kind="stable")[:, : _OUTCOMES - 1]
     chosen = np.take_along_axis(scores, kept[None], axis=2)
-    coarse: Array = np.concatenate([chosen, 1 - chosen.sum(axis=2, keepdims=True)], axis=2).clip(0, 1)
-    return coarse
+    joined: Array = np.concatenate([chosen, 1 - chosen.sum(axis=2, keepdims=True)], axis=2).clip(0, 1)
+    return joined
 
 
 def _groups(apart: Array, neurons: Sequence[Mapping[str, Array]], related: Array) -> Array:

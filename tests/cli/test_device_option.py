@@ -18,20 +18,17 @@ SUITE = ("suite", "victim.toy", "--inputs", "in.npz", *MADE, "-o", "s.safetensor
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The toy framework has a GPU, and notes what it was told."""
     said: list[str | None] = []
-    make = toys.deepjudge_adapters
+    [toy] = toys.deepjudge_adapters()
 
     def opened(source: Any, *, name: str | None = None, device: str | None = None) -> Model:
         said.append(device)
-        model = toys._open_any(source, name=name)
+        model = toy.open(source, name=name)
         model.device = device
         return model
 
     @toys.hookimpl
     def deepjudge_adapters() -> list[Adapter]:
-        return [
-            Adapter("toy", (".toy",), one.accepts, opened, cuda=lambda number: number == 0, network=one.network)
-            for one in make()
-        ]
+        return [Adapter("toy", (".toy",), toy.accepts, opened, cuda=lambda number: number == 0, network=toy.network)]
 
     monkeypatch.setattr(toys, "deepjudge_adapters", deepjudge_adapters)
     return said

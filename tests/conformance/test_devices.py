@@ -86,7 +86,7 @@ def test_torch_sees_as_many_gpus_as_it_says(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_program_is_moved_with_all_that_is_in_it(zoo: Zoo) -> None:
     torch = pytest.importorskip("torch")
-    from deepjudge_torch.model import _DEVICE, on_device
+    from deepjudge_torch.model import DEVICES, on_device
     from torch.utils import _pytree as pytree
 
     class Placed(torch.nn.Module):  # type: ignore[misc]
@@ -114,7 +114,7 @@ def test_a_program_is_moved_with_all_that_is_in_it(zoo: Zoo) -> None:
     assert places(program) == {"cpu"}
     assert next(module.parameters()).device.type == "cpu"
     # The device is no part of what a digest is taken of.
-    codes = [_DEVICE.sub("", one.graph.python_code("self").src) for one in (program, elsewhere)]
+    codes = [DEVICES.sub("", one.graph.python_code("self").src) for one in (program, elsewhere)]
     assert codes[0] == codes[1]
     assert "device" in codes[0]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepjudge_core.judging.likeness import _coarse, divergence
+from deepjudge_core.judging.likeness import coarse, divergence
 from deepjudge_core.models.model import softmax
 from deepjudge_core.types import Array
 
@@ -19,16 +19,16 @@ def answers(classes: int) -> Array:
 @pytest.mark.parametrize("classes", [3, 32])
 def test_few_classes_are_compared_as_they_are(classes: int) -> None:
     scores = answers(classes)
-    assert _coarse(scores) is scores
+    assert coarse(scores) is scores
 
 
 @pytest.mark.parametrize("classes", [33, 100, 1000])
 def test_many_classes_are_few_outcomes(classes: int) -> None:
-    full, coarse = (scores.astype(np.float64) for scores in (answers(classes), _coarse(answers(classes))))
-    assert coarse.shape == (7, 50, 32)
-    np.testing.assert_allclose(coarse.sum(axis=2), full.sum(axis=2), atol=1e-5)
-    apart = [[divergence(scores[0], other) for other in scores[1:]] for scores in (full, coarse)]
+    full, few = (scores.astype(np.float64) for scores in (answers(classes), coarse(answers(classes))))
+    assert few.shape == (7, 50, 32)
+    np.testing.assert_allclose(few.sum(axis=2), full.sum(axis=2), atol=1e-5)
+    apart = [[divergence(scores[0], other) for other in scores[1:]] for scores in (full, few)]
     # Outcomes that are one are never further apart than by themselves.
-    assert all(few <= many + 1e-6 for many, few in zip(*apart, strict=True))
+    assert all(less <= more + 1e-6 for more, less in zip(*apart, strict=True))
     shares = [distances[-1] / np.mean(distances[:-1]) for distances in apart]
     assert shares[1] == pytest.approx(shares[0], rel=0.2)
