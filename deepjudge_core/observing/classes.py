@@ -97,22 +97,31 @@ def class_order(answers: Array, labels: Array, classes: int) -> tuple[tuple[int,
     counts = np.zeros((len(same), len(same)))
     np.add.at(counts, (places[: len(labels)], places[len(labels) :]), 1)
     totals = counts.sum(axis=1)
-    # Of equals the one that renames the fewest.
-    # Late: the process of a stranger's model does without it.
-    from scipy.optimize import linear_sum_assignment
-
-    _, order = linear_sum_assignment(counts + np.eye(len(same)) / (len(same) + 1), maximize=True)
-    agreeing = counts[same, order]
-    agreed = 2 * agreeing[order != same] > totals[order != same]
-    gained = agreeing.sum() - np.trace(counts)
     top = counts.argmax(axis=1)
     most = counts[same, top]
     renamed = tuple(occurring[(top != same) & (most >= _LEAST_SEEDS) & (2 * most > totals)].tolist())
-    if gained < _LEAST_SEEDS or not agreed.all():
+    order = _best_order(counts)
+    if order is None:
+        return None, renamed
+    agreed = 2 * counts[same, order][order != same] > totals[order != same]
+    if not agreed.all():
         return None, renamed
     whole = np.arange(classes)
     whole[occurring] = occurring[order]
     return tuple(whole.tolist()), renamed
+
+
+def _best_order(counts: Array) -> Array | None:
+    # Of all orders the one that makes the most answers right, and of equals the one that renames the fewest; None where
+    # it makes too few more right than no order.
+    no_order = np.trace(counts)
+    if min(counts.max(axis=0).sum(), counts.max(axis=1).sum()) - no_order < _LEAST_SEEDS:
+        return None  # no order takes more than the most of each row, or of each column
+    # Late: loading it takes longer than all else that most suspects need.
+    from scipy.optimize import linear_sum_assignment
+
+    rows, order = linear_sum_assignment(counts + np.eye(len(counts)) / (len(counts) + 1), maximize=True)
+    return np.asarray(order) if counts[rows, order].sum() - no_order >= _LEAST_SEEDS else None
 
 
 def listed(numbers: Sequence[int]) -> str:
