@@ -20,8 +20,9 @@ from .judging.measure import Measurement
 from .judging.settings import CalibrationSettings, JudgeSettings
 from .marking.settings import EmbedSettings
 from .marking.writing import MarkedModel
+from .models.input_spec import InputSpec
 from .models.isolation import Isolation
-from .models.model import Access, InputSpec, Model
+from .models.model import Access, Model
 from .models.network import Architecture, Network, Trainer
 from .models.prepared import Prepared
 from .models.preprocessing import Preprocessing

@@ -34,11 +34,14 @@ from deepjudge_core.errors import (
 )
 from deepjudge_core.files import digests
 from deepjudge_core.files.storage import write_bytes
+from deepjudge_core.models.batched import BatchedModel
 from deepjudge_core.models.cka import linear_cka, unbiased_linear_cka
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.losses import cross_entropy_direction
-from deepjudge_core.models.model import Access, BatchedModel, Cotangent, InputSpec, Model, Scores, softmax
+from deepjudge_core.models.model import Access, Cotangent, Model
 from deepjudge_core.models.network import Architecture, Losses, Network, ScoresCotangent, Trainer, Weights
 from deepjudge_core.models.outputs import Output, Outputs
+from deepjudge_core.models.scores import Scores, softmax
 from deepjudge_core.models.taps import Op, Role, Tap, Taps, axes_beside_one_place, find_taps
 from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, shifted, train
 from deepjudge_core.suites.seeds import select_seeds

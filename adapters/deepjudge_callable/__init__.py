@@ -10,7 +10,8 @@ from typing import Any
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Model
 
 _PICKLES = (".joblib", ".pkl", ".pickle", ".sav")
 

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from deepjudge_core.errors import ModelError, UsageError, first_line
-from deepjudge_core.models.model import Access, BatchedModel, InputSpec, Scores
+from deepjudge_core.models.batched import BatchedModel
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.types import Array, Layout
 
 _PROBES = 16  # rows that tell its width, and its identity

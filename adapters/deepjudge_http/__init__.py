@@ -7,7 +7,8 @@ from typing import Any
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter, Format
 from deepjudge_core.models.adapters import Extra
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Model
 from deepjudge_http.description import SUFFIX, read
 
 _EXTRA = Extra("httpx2", "http", ("httpx2",))

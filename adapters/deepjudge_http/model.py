@@ -14,9 +14,11 @@ from msgspec import UNSET
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
 from deepjudge_core.models.gateway import Gateway, Ledger, Reduction, digits_of
-from deepjudge_core.models.model import Access, Cotangent, InputSpec, Model, sigmoid, softmax
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access, Cotangent, Model
 from deepjudge_core.models.pictures import channel_axis
 from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.models.scores import sigmoid, softmax
 from deepjudge_core.types import Array
 from deepjudge_http import secrets
 from deepjudge_http.answers import BadAnswerError, Shown

@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Output, Outputs, name_of_path, row_width
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.models.taps import (
     Op,
     Role,

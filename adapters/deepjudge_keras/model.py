@@ -14,7 +14,9 @@ import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import name_of
-from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.models.batched import BatchedModel
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_keras import files
@@ -92,7 +94,7 @@ class TracedModel(BatchedModel):
             self.refuse(Access.LAYERS, traced.unseen)
 
     def by_output(self, place: int) -> "TracedModel":
-        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        """See :class:`~deepjudge_core.models.batched.BatchedModel`."""
         if self._open_by_output is None:
             raise ModelError(f"{self.name}: expected a model that was opened for judging, found one being trained")
         return self._open_by_output(place)

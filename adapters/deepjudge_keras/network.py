@@ -14,7 +14,7 @@ import numpy as np
 from deepjudge_core.errors import ModelError
 from deepjudge_core.files import storage
 from deepjudge_core.models.adapters import name_of, prefixed
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.network import Network, Weights
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array, Layout

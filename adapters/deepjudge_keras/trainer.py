@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import Scores
 from deepjudge_core.models.network import Losses, Pull, ScoresCotangent, Weights
 from deepjudge_core.models.outputs import Choice
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.types import Array
 from deepjudge_keras.derivative import Derivative
 from deepjudge_keras.device import on

@@ -6,7 +6,8 @@ from typing import Any
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.models.adapters import Extra, name_of
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.weights.values import StoredWeights
 from deepjudge_onnx.files import companions, examine

@@ -9,8 +9,8 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.layouts import shapes_of
-from deepjudge_core.models.model import InputSpec
 from deepjudge_core.naming import option
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array

@@ -14,7 +14,9 @@ from onnx import ModelProto, inliner
 
 from deepjudge_core.errors import MissingExtraError, ModelError
 from deepjudge_core.models.adapters import prefixed
-from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.models.batched import BatchedModel
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access
 from deepjudge_core.models.outputs import Choice, Output, Outputs
 from deepjudge_core.models.places import find_places, reduce, repeats, spread
 from deepjudge_core.models.taps import Place, Tap, find_taps, input_layout
@@ -233,7 +235,7 @@ class OnnxModel(BatchedModel):
         return np.asarray(reduce(scores, self._places[self.logits], len(x)))
 
     def by_output(self, place: int) -> "OnnxModel":
-        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        """See :class:`~deepjudge_core.models.batched.BatchedModel`."""
         if self._whole is None:
             raise RuntimeError("a model with a single output has no graph to choose from")
         size = self._batch_size if self.fixed_batch is None and not self._any_length else None

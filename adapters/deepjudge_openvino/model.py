@@ -8,7 +8,9 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
-from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.models.batched import BatchedModel
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access
 from deepjudge_core.models.outputs import Choice, Output, Outputs
 from deepjudge_core.models.places import find_places, reduce, repeats, spread
 from deepjudge_core.models.taps import Op, Place, Tap, find_taps, input_layout
@@ -152,7 +154,7 @@ class GraphModel(BatchedModel):
         )
 
     def by_output(self, place: int) -> "GraphModel":
-        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        """See :class:`~deepjudge_core.models.batched.BatchedModel`."""
         return GraphModel(
             self._graph,
             name=self.name,

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import Access, BatchedModel, InputSpec
+from deepjudge_core.models.batched import BatchedModel
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access
 from deepjudge_core.models.places import spread
 from deepjudge_core.text import shortened
 from deepjudge_core.types import Array

@@ -14,8 +14,8 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Output, Outputs, row_width
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.models.taps import (
     Op,
     Place,

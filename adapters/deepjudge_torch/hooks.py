@@ -19,8 +19,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Outputs
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.models.taps import Place
 from deepjudge_core.types import Array
 from deepjudge_torch.aten import TAKES
@@ -141,7 +141,7 @@ class HookedModel(TensorModel):
         self.parameters = parameters_of(state.values())
 
     def by_output(self, place: int) -> "HookedModel":
-        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        """See :class:`~deepjudge_core.models.batched.BatchedModel`."""
         return HookedModel(
             self._module,
             name=self.name,

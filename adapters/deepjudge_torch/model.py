@@ -19,7 +19,8 @@ from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
-from deepjudge_core.models.model import Access, InputSpec
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access
 from deepjudge_core.models.outputs import Choice
 from deepjudge_core.types import Array
 from deepjudge_torch.archive import for_the_cpu, hidden_code
@@ -153,7 +154,7 @@ class TorchModel(TensorModel):
         return other
 
     def by_output(self, place: int) -> "TorchModel":
-        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        """See :class:`~deepjudge_core.models.batched.BatchedModel`."""
         other = copy.copy(self)
         other._read(self.name, self.digest, self._batch_size, place + 1)
         return other
@@ -169,7 +170,7 @@ class TorchModel(TensorModel):
         return torch.as_tensor(scores)
 
     def backward(self, x: Array, cotangent: Callable[[Array], Array], layer: str) -> Array:
-        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        """See :class:`~deepjudge_core.models.batched.BatchedModel`."""
         if self.network.integers:
             raise ModelError(
                 f"{self.name}: no gradients through the quantised operations {', '.join(self.network.integers)}"

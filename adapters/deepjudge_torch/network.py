@@ -15,9 +15,10 @@ from torch.utils import _pytree as pytree
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
-from deepjudge_core.models.model import InputSpec, Scores
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.network import OFF_GRID, Join, Network
 from deepjudge_core.models.outputs import Choice
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.types import Array
 from deepjudge_torch.base import ROWS, are_probabilities, example_for, line, samples
 from deepjudge_torch.memory import channels_last

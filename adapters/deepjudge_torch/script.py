@@ -17,8 +17,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.adapters import prefixed
-from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import Choice, Outputs
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.text import shortened
 from deepjudge_torch.base import (
     ROWS,
@@ -168,7 +168,7 @@ class ScriptModel(TensorModel):
         self.parameters = parameters_of([*module.parameters(), *module.buffers()])
 
     def by_output(self, place: int) -> "ScriptModel":
-        """See :class:`~deepjudge_core.models.model.BatchedModel`."""
+        """See :class:`~deepjudge_core.models.batched.BatchedModel`."""
         return ScriptModel(
             self._module,
             self._example,

@@ -10,8 +10,9 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.asking import ask
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import InputSpec, Model, note_of_fixed
+from deepjudge_core.models.model import Model, note_of_fixed
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.naming import option

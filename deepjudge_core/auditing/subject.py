@@ -18,7 +18,8 @@ from deepjudge_core.files import storage
 from deepjudge_core.models.device import wants_gpu
 from deepjudge_core.models.gateway import Gateway, Reduction
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Model
 from deepjudge_core.models.sketcher import Sketcher
 from deepjudge_core.naming import option
 from deepjudge_core.observing.gateways import as_described, reached

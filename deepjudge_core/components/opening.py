@@ -12,9 +12,11 @@ from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, MissingExtraError, ModelError, UsageError, first_line
 from deepjudge_core.files import digests, storage
 from deepjudge_core.files.fetching import is_address
+from deepjudge_core.models.batched import BatchedModel, Origin
 from deepjudge_core.models.device import AUTO, CPU, check_device, number_of, wants_gpu
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.layouts import shapes_of
-from deepjudge_core.models.model import BatchedModel, Classifier, InputSpec, Model, Origin, complete
+from deepjudge_core.models.model import Classifier, Model, complete
 from deepjudge_core.models.network import Network
 from deepjudge_core.naming import option
 from deepjudge_core.text import is_url

@@ -14,8 +14,10 @@ from deepjudge_core.components.opening import digested, resolve
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
 from deepjudge_core.files.digests import FileDigests
+from deepjudge_core.models.batched import BatchedModel
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.model import Access, BatchedModel, InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access, Model
 from deepjudge_core.models.sketcher import StoredSketcher
 from deepjudge_core.weights.reading import lora
 from deepjudge_core.weights.values import StoredWeights

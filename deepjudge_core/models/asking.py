@@ -9,10 +9,11 @@ from deepjudge_core import progress
 from deepjudge_core.errors import DeepJudgeError, ModelError, first_line
 from deepjudge_core.models.agreement import disagreement
 from deepjudge_core.models.exchange import Exchange
-from deepjudge_core.models.model import Model, sigmoid, softmax
+from deepjudge_core.models.model import Model
 from deepjudge_core.models.preprocessing import Prepare
 from deepjudge_core.models.resolution import divided
 from deepjudge_core.models.sampling import evenly
+from deepjudge_core.models.scores import sigmoid, softmax
 from deepjudge_core.models.steadiness import Responses, unsteadiness
 from deepjudge_core.types import Array
 

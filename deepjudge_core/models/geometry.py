@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.types import Array, Layout
 
 Size = tuple[int, int]

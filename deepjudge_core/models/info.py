@@ -8,8 +8,9 @@ from msgspec import UNSET, UnsetType
 
 from deepjudge_core.files.digests import ITSELF
 from deepjudge_core.files.documents import Part, Positive, Sha256, parse, plain
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.models.model import Access, InputSpec, Model
+from deepjudge_core.models.model import Access, Model
 from deepjudge_core.text import clean
 from deepjudge_core.types import Layout
 
@@ -18,7 +19,7 @@ _LONGEST_DEVICE = 100  # characters
 
 
 class InputHeader(Part, frozen=True):
-    """What a model takes, as it stands in a file; see :class:`~deepjudge_core.models.model.InputSpec`."""
+    """What a model takes, as it stands in a file; see :class:`~deepjudge_core.models.input_spec.InputSpec`."""
 
     shape: tuple[Positive | None, ...]
     dtype: str

@@ -9,7 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import InputSpec, Model, softmax
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Model
+from deepjudge_core.models.scores import softmax
 from deepjudge_core.types import Array
 
 Weights = Mapping[str, Array]

@@ -6,8 +6,9 @@ import numpy as np
 
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.exchange import Exchange
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import Cotangent, InputSpec, Model
+from deepjudge_core.models.model import Cotangent, Model
 from deepjudge_core.models.preprocessing import Preparation, Preprocessing
 from deepjudge_core.naming import option
 from deepjudge_core.types import Array, Layout

@@ -10,7 +10,8 @@ import numpy as np
 
 from deepjudge_core.models.agreement import disagreement
 from deepjudge_core.models.exchange import Exchange
-from deepjudge_core.models.model import Access, Cotangent, Model, sigmoid, softmax
+from deepjudge_core.models.model import Access, Cotangent, Model
+from deepjudge_core.models.scores import sigmoid, softmax
 from deepjudge_core.types import Array
 
 _LEAST, _LEAST_REST = 1e-30, 2.0**-25  # of a probability, and of what is left of 1

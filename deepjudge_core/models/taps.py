@@ -22,8 +22,8 @@ import numpy as np
 
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.activations import PROBES, is_activation, is_straight
-from deepjudge_core.models.model import Scores
 from deepjudge_core.models.outputs import row_width
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.types import Array, Layout
 
 

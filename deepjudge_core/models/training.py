@@ -8,8 +8,8 @@ import numpy as np
 
 from deepjudge_core import progress
 from deepjudge_core.errors import UsageError
-from deepjudge_core.models.model import softmax
 from deepjudge_core.models.network import Losses, Network, Pull, ScoresCotangent, Trainer
+from deepjudge_core.models.scores import softmax
 from deepjudge_core.types import Array
 
 Augment = Callable[[Array, np.random.Generator], Array]

@@ -7,8 +7,9 @@ from functools import cached_property
 
 from deepjudge_core.errors import InputError
 from deepjudge_core.models.geometry import Canvas, Geometry, bringing, recolouring
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.layouts import AmbiguousLayoutError, Arrange, arrangement
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.model import Model
 from deepjudge_core.models.preprocessing import Prepare, Preprocessing
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.suite import Suite

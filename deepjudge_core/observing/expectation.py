@@ -15,7 +15,7 @@ import numpy as np
 from deepjudge_core.components.values import Probes
 from deepjudge_core.errors import ModelError
 from deepjudge_core.models.asking import SameAnswerError
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.preprocessing import PRESETS, Preprocessing
 from deepjudge_core.models.sampling import evenly
 from deepjudge_core.suites.moments import Moments

@@ -21,8 +21,9 @@ from deepjudge_core.models.code import OwnCode
 from deepjudge_core.models.device import CPU
 from deepjudge_core.models.exchange import Exchange
 from deepjudge_core.models.info import ModelInfo
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.isolation import Isolation
-from deepjudge_core.models.model import Cotangent, InputSpec, Model
+from deepjudge_core.models.model import Cotangent, Model
 from deepjudge_core.models.outputs import Outputs
 from deepjudge_core.naming import current_flags, option
 from deepjudge_core.sandbox import confine

@@ -24,7 +24,8 @@ from deepjudge_core.errors import DeepJudgeError, ModelError, UsageError, first_
 from deepjudge_core.files.documents import parse, plain
 from deepjudge_core.models.code import OwnCode
 from deepjudge_core.models.info import ModelInfo
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Model
 from deepjudge_core.naming import flagged
 from deepjudge_core.sandbox import confine, limits
 from deepjudge_core.sandbox.channel import Channel, ClosedError, Message

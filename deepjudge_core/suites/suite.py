@@ -16,7 +16,7 @@ from deepjudge_core.errors import FileFormatError
 from deepjudge_core.files import storage
 from deepjudge_core.files.documents import Document, Json, Lines, Part, Share, parse, plain
 from deepjudge_core.models.geometry import Fitting
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.sheets import Sheet, Shown, sizes
 from deepjudge_core.suites.challenge import Challenge
 from deepjudge_core.suites.choices import Choices

@@ -7,8 +7,9 @@ from functools import cache
 import numpy as np
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import Access, Cotangent, Model, sigmoid, softmax
+from deepjudge_core.models.model import Access, Cotangent, Model
 from deepjudge_core.models.outputs import Outputs
+from deepjudge_core.models.scores import sigmoid, softmax
 from deepjudge_core.testing.checks import Check, Checks, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_close
 from deepjudge_core.types import Array

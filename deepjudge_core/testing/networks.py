@@ -4,8 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from deepjudge_core.models.model import softmax
 from deepjudge_core.models.network import Losses, Network, ScoresCotangent, Weights
+from deepjudge_core.models.scores import softmax
 from deepjudge_core.models.training import cross_entropy
 from deepjudge_core.testing.checks import Checks, run
 from deepjudge_core.testing.expect import expect, expect_array, expect_close

@@ -11,8 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from deepjudge_core.models.model import Access, BatchedModel, InputSpec, Scores
+from deepjudge_core.models.batched import BatchedModel
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access
 from deepjudge_core.models.network import OFF_GRID, Join
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.types import Array
 
 Activation = Literal["relu", "tanh"]

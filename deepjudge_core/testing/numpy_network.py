@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.network import Join, Losses, ScoresCotangent, Weights
 from deepjudge_core.testing.numpy_model import Activation, NumpyJoined, NumpyModel
 from deepjudge_core.types import Array

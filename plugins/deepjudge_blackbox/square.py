@@ -12,7 +12,7 @@ from deepjudge_blackbox.margins import Questions
 from deepjudge_blackbox.radius import least_radius
 from deepjudge_core import progress
 from deepjudge_core.components.values import Cases, Seeds, Task
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.types import Array
 
 # Shares of the search after which the patches have half of their size, as the authors have them.

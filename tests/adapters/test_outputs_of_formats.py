@@ -16,7 +16,8 @@ from deepjudge_core import open_isolated, open_model
 from deepjudge_core.components.opening import open_network
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import Model, softmax
+from deepjudge_core.models.model import Model
+from deepjudge_core.models.scores import softmax
 from deepjudge_core.sandbox import landlock
 from deepjudge_core.testing import check_model
 from deepjudge_core.types import Array

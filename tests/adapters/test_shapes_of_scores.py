@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from deepjudge_core import open_model
-from deepjudge_core.models.model import Model, softmax
+from deepjudge_core.models.model import Model
 from deepjudge_core.models.outputs import Output, Outputs, row_width
+from deepjudge_core.models.scores import softmax
 from deepjudge_core.testing import check_model
 from deepjudge_core.types import Array
 

@@ -12,7 +12,8 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.opening import open_model
 from deepjudge_core.components.registry import Registry
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Model
 
 LAST = InputSpec((4, 5, 3), layout="channels_last")
 

@@ -5,7 +5,7 @@ import pytest
 from contracts import Healthy, failures
 
 from deepjudge_core import Access
-from deepjudge_core.models.model import softmax
+from deepjudge_core.models.scores import softmax
 from deepjudge_core.testing import check_model, model_checks
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepjudge_core.judging.likeness import coarse, divergence
-from deepjudge_core.models.model import softmax
+from deepjudge_core.models.scores import softmax
 from deepjudge_core.types import Array
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from deepjudge_core import Access
 from deepjudge_core.models.agreement import disagreement
-from deepjudge_core.models.model import sigmoid, softmax
 from deepjudge_core.models.resolution import divided
+from deepjudge_core.models.scores import sigmoid, softmax
 from deepjudge_core.testing import NumpyModel
 from deepjudge_core.types import Array
 

@@ -35,9 +35,10 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.components.values import Answers, Decision
 from deepjudge_core.errors import FileFormatError, InputError
 from deepjudge_core.models.asking import ask
-from deepjudge_core.models.model import Model, Scores
+from deepjudge_core.models.model import Model
 from deepjudge_core.models.prepared import Prepared
 from deepjudge_core.models.preprocessing import Preprocessing
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.observing.settings import QuerySettings
 from deepjudge_core.suites.inputs import Inputs
 from deepjudge_core.suites.settings import SuiteSettings

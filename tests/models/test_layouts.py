@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as hnp
 from refusals import refused
 
 from deepjudge_core.errors import InputError
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.layouts import arrangement
-from deepjudge_core.models.model import InputSpec
 from deepjudge_core.types import Array, Layout
 
 

@@ -32,8 +32,8 @@ from deepjudge_core import (
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.models.asking import ask
-from deepjudge_core.models.model import Scores
 from deepjudge_core.models.resolution import divided, slack
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.observing.classes import class_order
 from deepjudge_core.report.audit_json import dump_report, schema
 from deepjudge_core.testing import check_model

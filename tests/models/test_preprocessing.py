@@ -26,7 +26,7 @@ from deepjudge_core import (
 from deepjudge_core.errors import ModelError, UsageError
 from deepjudge_core.files.documents import parse, plain
 from deepjudge_core.models.asking import SameAnswerError
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.preprocessing import PRESETS, PreprocessingHeader, preset_of
 from deepjudge_core.observing.expectation import candidates
 from deepjudge_core.report.audit_json import dump_report, schema

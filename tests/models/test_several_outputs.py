@@ -7,8 +7,8 @@ import pytest
 from refusals import expect_facts, refused
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import softmax
 from deepjudge_core.models.outputs import Output, Outputs, is_softmax, listed, name_of_path
+from deepjudge_core.models.scores import softmax
 
 FEATURES, LABEL = Output("features", "(n, 32)", 32), Output("label", "(n) of int64", None)
 LOGITS, SCORES = Output("", "(n, 10)", 10), Output("scores", "(n, 10)", 10, softmax=True)

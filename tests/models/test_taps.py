@@ -7,7 +7,7 @@ import pytest
 from refusals import refused
 
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.model import Scores
+from deepjudge_core.models.scores import Scores
 from deepjudge_core.models.taps import Op, Role, Tap, axes_of_reshape, find_taps
 from deepjudge_core.types import Array
 

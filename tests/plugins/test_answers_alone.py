@@ -11,7 +11,8 @@ from deepjudge_blackbox.substitutions import substitutions
 
 from deepjudge_core import progress
 from deepjudge_core.components.values import Cases, Seeds, Task
-from deepjudge_core.models.model import Access, InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Access, Model
 from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.types import Array, Bounds
 

@@ -26,7 +26,7 @@ from deepjudge_core import (
 )
 from deepjudge_core.components.options import resolve
 from deepjudge_core.errors import InputError, ModelError, UsageError
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.models.network import Weights
 from deepjudge_core.models.training import Schedule, accuracy, cross_entropy, train
 from deepjudge_core.testing import NumpyArchitecture, check_attack

@@ -22,8 +22,9 @@ from deepjudge_core.components.schemes import Key, KeyAnswers, KeyTask, Lesson, 
 from deepjudge_core.errors import IncomparableError, InputError, ModelError
 from deepjudge_core.marking.embedding import Embedded, embed_keys
 from deepjudge_core.marking.making import Material, make_key
-from deepjudge_core.models.model import Access, softmax
+from deepjudge_core.models.model import Access
 from deepjudge_core.models.network import Network
+from deepjudge_core.models.scores import softmax
 from deepjudge_core.models.training import Schedule, train
 from deepjudge_core.suites.keys import save_key
 from deepjudge_core.testing import NumpyArchitecture, NumpyModel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.files import storage
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.archives import ARCHIVES, open_archive
 from deepjudge_core.suites.inputs.folders import is_listed, list_folder

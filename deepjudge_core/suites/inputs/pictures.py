@@ -19,7 +19,7 @@ import numpy as np
 from deepjudge_core.errors import InputError, MissingExtraError
 from deepjudge_core.files.reading import LARGEST_ARRAYS, open_regular
 from deepjudge_core.models.geometry import Color, Geometry, Size, bringing, cut_out
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.naming import option
 from deepjudge_core.suites.inputs.listed import ListedInputs
 from deepjudge_core.suites.inputs.listing import Item, Listing

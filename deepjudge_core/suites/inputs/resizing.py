@@ -7,7 +7,7 @@ from typing import cast
 
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.geometry import Canvas, Fitting, Geometry, Size, bringing, recolouring
-from deepjudge_core.models.model import InputSpec
+from deepjudge_core.models.input_spec import InputSpec
 from deepjudge_core.naming import option
 
 RESIZING = r"(crop|stretch)(?::(\d{1,5})(?:x(\d{1,5}))?)?"

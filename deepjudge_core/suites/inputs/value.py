@@ -9,7 +9,8 @@ import numpy as np
 
 from deepjudge_core.errors import InputError, UsageError
 from deepjudge_core.models.geometry import Canvas, Fitting
-from deepjudge_core.models.model import InputSpec, Model
+from deepjudge_core.models.input_spec import InputSpec
+from deepjudge_core.models.model import Model
 from deepjudge_core.naming import option
 from deepjudge_core.sheets import Sheet, Shown, listed, sizes
 from deepjudge_core.suites.inputs.origin import Origin

@@ -27,7 +27,8 @@ from onnx_exports import export_torch, exporting  # noqa: E402
 
 from deepjudge_core.components.opening import open_model  # noqa: E402
 from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
-from deepjudge_core.models.model import Access, Model, softmax  # noqa: E402
+from deepjudge_core.models.model import Access, Model  # noqa: E402
+from deepjudge_core.models.scores import softmax  # noqa: E402
 from deepjudge_core.types import Array  # noqa: E402
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported

@@ -22,7 +22,8 @@ from deepjudge_core.auditing.session import Session  # noqa: E402
 from deepjudge_core.components.opening import open_model  # noqa: E402
 from deepjudge_core.components.registry import Registry  # noqa: E402
 from deepjudge_core.errors import InputError, ModelError  # noqa: E402
-from deepjudge_core.models.model import Access, Model, softmax  # noqa: E402
+from deepjudge_core.models.model import Access, Model  # noqa: E402
+from deepjudge_core.models.scores import softmax  # noqa: E402
 from deepjudge_core.sandbox import landlock  # noqa: E402
 from deepjudge_core.suites.inputs import Inputs  # noqa: E402
 from deepjudge_core.suites.settings import SuiteSettings  # noqa: E402

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepjudge_core import open_model
-from deepjudge_core.models.model import softmax
+from deepjudge_core.models.scores import softmax
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'deepjudge[torch]'")
 

@@ -42,7 +42,7 @@ from torch_modules import (  # noqa: E402
 
 from deepjudge_core.errors import MissingExtraError, ModelError  # noqa: E402
 from deepjudge_core.models.model import Access, Model  # noqa: E402
-from deepjudge_core.models.model import softmax as numpy_softmax  # noqa: E402
+from deepjudge_core.models.scores import softmax as numpy_softmax  # noqa: E402
 
 # What torch's own recurrent layers do while they are exported, and export undoes.
 pytestmark = pytest.mark.filterwarnings(r"ignore:The tensor attributes self\.(lstm|gru)\._flat_weights:UserWarning")
