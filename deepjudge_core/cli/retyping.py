@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepjudge_core.cli.command import Command
+from deepjudge_core.cli.commands import COMMANDS
 from deepjudge_core.models.preprocessing import Preprocessing
 
 PROGRAM = "deepjudge"
@@ -20,14 +21,14 @@ def shell_line(*words: object) -> str:
     return shlex.join(map(str, words))
 
 
-def shared_options(command: Command, other: type[Command]) -> list[str]:
+def shared_options(command: Command, other: str) -> list[str]:
     """The options of a command that another one takes, too, with the values that are not the usual ones.
 
     Args:
         command: The one that was typed.
-        other: The one that is going to be.
+        other: Name of the one that is going to be.
     """
-    theirs = [one.declared for one in other.settings()]
+    theirs = [one.declared for one in COMMANDS.called(other).settings()]
     words = list[str]()
     for setting in command.settings():
         value = command.value_of(setting)

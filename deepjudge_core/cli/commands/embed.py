@@ -6,7 +6,6 @@ from pathlib import Path
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.commands.suite import SuiteCommand
 from deepjudge_core.cli.retyping import command_line, shared_options
 from deepjudge_core.cli.sources import begun, file_to_write, warn_of_bytes
 from deepjudge_core.cli.status import NO_COPY
@@ -83,7 +82,7 @@ class EmbedCommand(Command):
     def _next(self, marked: MarkedModel) -> str:
         tests = self.data.test or (self.data.data if self.data.has_tests(self.arrays) else _INPUTS)
         keys = [word for key in self.keys for word in ("--key", key)]
-        options = shared_options(self, SuiteCommand)
+        options = shared_options(self, "suite")
         return command_line("suite", marked.path, "--inputs", tests, *options, *keys, "-o", _SUITE)
 
 

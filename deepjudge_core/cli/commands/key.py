@@ -6,7 +6,6 @@ from pathlib import Path
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.commands.suite import SuiteCommand
 from deepjudge_core.cli.retyping import command_line, shared_options
 from deepjudge_core.cli.sources import begun, file_to_write, load
 from deepjudge_core.cli.sparing import spare
@@ -84,5 +83,5 @@ class KeyCommand(Command):
         if scheme.component.embed is not None:
             marked = self.victim.with_name("marked")
             return command_line("embed", self.victim, self.output, "--data", _TRAINING, "-o", marked)
-        options = shared_options(self, SuiteCommand)
+        options = shared_options(self, "suite")
         return command_line("suite", self.victim, *options, "--key", self.output, "-o", _SUITE)

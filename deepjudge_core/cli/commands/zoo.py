@@ -13,8 +13,6 @@ from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import LiveModel, Subject
 from deepjudge_core.cli import terminal
 from deepjudge_core.cli.command import Command
-from deepjudge_core.cli.commands.audit import AuditCommand
-from deepjudge_core.cli.commands.suite import SuiteCommand
 from deepjudge_core.cli.retyping import command_line, shared_options
 from deepjudge_core.cli.sources import begun, folder_to_write, warn_of_bytes
 from deepjudge_core.cli.status import FAILED, NO_COPY
@@ -158,12 +156,12 @@ class ZooCommand(Command):
             calibration = self.output / "calibration.safetensors"
             yield command_line("calibrate", self.material.suite, controls, "-o", calibration)
         elif zoo.of("control"):
-            inputs = ("--inputs", tests or _INPUTS, *shared_options(self, AuditCommand))
+            inputs = ("--inputs", tests or _INPUTS, *shared_options(self, "audit"))
             yield command_line("audit", self.victim, "SUSPECT", "--controls", controls, *inputs, "-o", "audit")
         if zoo.of("stolen"):
             if not suite.exists():
                 yield command_line(
-                    "suite", self.victim, "--inputs", tests or _INPUTS, *shared_options(self, SuiteCommand), "-o", suite
+                    "suite", self.victim, "--inputs", tests or _INPUTS, *shared_options(self, "suite"), "-o", suite
                 )
             yield command_line("power", suite, self.output, "-o", self.output / "power")
 
