@@ -19,10 +19,14 @@ COVERED = tests/adapters/http tests/bundles tests/cli tests/components tests/doc
 # Most tests are one fact on many networks, formats or files: a few of them tell most mistakes.
 SAMPLE = --one-in 8
 
+# A real inference server, in an environment of its own: its packages want other releases than ours.
+SERVER = build/server
+SERVER_INSTALLED = $(SERVER)/installed.stamp
+
 # Tests of whole audits and commands, of processes, and of what frameworks are for.
 WHOLE = $(addprefix tests/,adapters auditing bundles cli conformance examples fleets marking sandbox zoo)
 
-.PHONY: help demo zoo-demo check test other-tests quick-tests sampled-tests compiled lint format docs site picture clean
+.PHONY: help demo zoo-demo check test other-tests server-tests quick-tests sampled-tests compiled lint format docs site picture clean
 
 help:
 	@echo 'make demo      train small models, save them in three formats, audit the files (writes demo/)'
@@ -31,6 +35,7 @@ help:
 	@echo 'make test      make lint, and at the same time every test but the slow ones, each with a share of its cases'
 	@echo '               (a quarter of an hour)'
 	@echo 'make other-tests  the cases and the slow tests that make test leaves out: half an hour'
+	@echo 'make server-tests  ask models that a real inference server serves (installs MLServer into build/server)'
 	@echo 'make lint      ruff, mypy, import-linter'
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make docs      write the tables of the documentation from the code'
@@ -68,6 +73,9 @@ other-tests: compiled
 	$(PYTEST) $(SAMPLE) --others $(COVERED) --cov --cov-append --cov-report=
 	$(PYTEST) $(SAMPLE) --others $(addprefix --ignore=,$(COVERED))
 
+server-tests: $(INSTALLED) $(SERVER_INSTALLED)
+	PATH=$$PATH:$(CURDIR)/$(SERVER)/bin $(BIN)/python -m pytest tests/adapters/http/test_real_server.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -97,6 +105,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo 'Installing deepjudge with ONNX Runtime, PyTorch and TensorFlow into $(VENV): minutes, the first time.'
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+$(SERVER_INSTALLED): tests/adapters/http/server-requirements.txt
+	$(PYTHON) -m venv $(SERVER)
+	$(SERVER)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/adapters/http/server-requirements.txt
 	@touch $@
 
 clean:

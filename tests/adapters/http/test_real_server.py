@@ -19,7 +19,7 @@ from deepjudge_core import Access, InputSpec
 MLSERVER = shutil.which("mlserver")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(MLSERVER is None, reason="needs mlserver on the path, with onnxruntime in its environment"),
+    pytest.mark.skipif(MLSERVER is None, reason="needs mlserver on the path: make server-tests"),
 ]
 WEIGHTS = np.random.default_rng(0).normal(0, 3, (6, 3)).astype(np.float32)
 SHOWN = ("probabilities", "top-3", "labels")
