@@ -20,11 +20,14 @@ from handwriting import BATCH, EPOCHS, RATE, SCALE, Split, digits, run, save_pt2
 from torch import nn
 from torch.nn.utils import prune
 
+from deepjudge_core.models.adapters import keep_triton_out
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What TensorFlow's libraries say of themselves while they are loaded does not heed the variable above.
 terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
 os.dup2(nowhere, 2)
+keep_triton_out()  # PyTorch would load it after TensorFlow
 try:
     import keras
 finally:

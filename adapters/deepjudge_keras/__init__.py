@@ -10,7 +10,7 @@ from typing import Any
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.errors import ModelError
-from deepjudge_core.models.adapters import Extra, name_of
+from deepjudge_core.models.adapters import Extra, keep_triton_out, name_of
 from deepjudge_core.models.model import Model
 from deepjudge_core.models.network import Network
 from deepjudge_core.models.outputs import Choice
@@ -121,6 +121,7 @@ def _is_named_as_file(folder: Path) -> bool:
 def _framework(name: str) -> Iterator[None]:
     """Import TensorFlow and Keras; where they are missing, say what to install."""
     with _EXTRA.needed_by(name), _without_chatter():
+        keep_triton_out()
         yield
 
 

@@ -2,9 +2,10 @@
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Iterator
 
-from deepjudge_core.models.adapters import Extra
+from deepjudge_core.models.adapters import Extra, keep_triton_out
 
 EXTRA = Extra("PyTorch", "torch", ("torch",))
 
@@ -17,6 +18,8 @@ def torch_for(name: str) -> Iterator[None]:
         MissingExtraError: If it is not installed.
     """
     with EXTRA.needed_by(name):
+        if "tensorflow" in sys.modules:
+            keep_triton_out()
         # Asked for by itself: what follows may have been imported while there was a torch.
         importlib.import_module("torch")
         yield

@@ -5,6 +5,7 @@ Nothing here imports a framework.
 
 import contextlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,16 @@ class Extra:
             if (error.name or "").partition(".")[0] not in self.modules:
                 raise
             raise MissingExtraError(model, self.framework, self.name) from error
+
+
+def keep_triton_out() -> None:
+    """Let no later import load Triton in this process, unless it is there already.
+
+    TensorFlow shows its LLVM to all libraries that are loaded after it, and Triton's crashes on it
+    (https://github.com/tensorflow/tensorflow/issues/124205). PyTorch looks for Triton when it makes an optimizer or
+    exports, and does without it where it finds none.
+    """
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]  # so that importing it fails
 
 
 def name_of(source: object) -> str:
