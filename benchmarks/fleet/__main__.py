@@ -25,7 +25,7 @@ from benchmarks.fleet.making import make
 from deepjudge_core import Session, load_registry, load_suite
 from deepjudge_core.auditing.audit import judge_suspects
 from deepjudge_core.auditing.subject import KnownAnswers
-from deepjudge_core.fleets.store import DATABASE, Store
+from deepjudge_core.fleets.store import DATABASE, Row, Store
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.settings import JudgeSettings
@@ -150,6 +150,33 @@ def report(folder: Path, suspects: int, controls: int) -> None:
     row(f"report of {suspects} suspects and {controls} controls", found, "seconds", detail)
 
 
+def started(words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A fleet that runs."""
+    return subprocess.Popen([sys.executable, "-c", CODE, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def until_a_row(words: Sequence[str], results: Path) -> float:
+    """Seconds until a fleet keeps its first answers; it is killed then."""
+    begun, process = time.perf_counter(), started(words)
+    while not (results / DATABASE).is_file() or not rows_of(results):
+        if process.poll() is not None:
+            raise SystemExit("the fleet ended without an answer")
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return time.perf_counter() - begun
+
+
+def rows_of(results: Path) -> list[Row]:
+    """What was asked so far, all of which can be read."""
+    with Store(results) as store:
+        rows = list(store.rows())
+        for one in rows:
+            if one.status == "answered":
+                store.read(one)
+    return rows
+
+
 def kills(folder: Path, count: int, seed: int = 3) -> None:
     """Kill a fleet at random moments, and look whether a row was lost, or asked again."""
     results, rng = folder / "killed", random.Random(seed)
@@ -157,21 +184,15 @@ def kills(folder: Path, count: int, seed: int = 3) -> None:
     words = ["fleet", str(folder / "suites"), str(folder / "suspects"), "-o", str(results), "--jobs", "2"]
     known: dict[tuple[str, ...], float] = {}
     lost = again = 0
+    first = until_a_row(words, results)
     for _ in range(count):
-        process = subprocess.Popen(
-            [sys.executable, "-c", CODE, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(rng.uniform(0.2, 6))
+        process = started(words)
+        time.sleep(rng.uniform(0.1, 2) * first)  # as often before the first row of a run as behind it
         process.send_signal(signal.SIGKILL)
         process.wait()
         if not (results / DATABASE).is_file():
             continue
-        with Store(results) as store:
-            rows = list(store.rows())
-            for one in rows:
-                if one.status == "answered":
-                    store.read(one)
-        found = {(one.suite, one.suspect, one.settings): one.finished for one in rows}
+        found = {(one.suite, one.suspect, one.settings): one.finished for one in rows_of(results)}
         lost += sum(key not in found for key in known)
         again += sum(found.get(key, finished) != finished for key, finished in known.items())
         known = found
