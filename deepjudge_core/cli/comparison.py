@@ -12,6 +12,7 @@ from deepjudge_core.cli import display, tables, terminal
 from deepjudge_core.cli.many import ManySettings
 from deepjudge_core.components.values import Chance, Decision
 from deepjudge_core.judging.exact import LEVEL, LOG10_LEVEL, power_of_ten
+from deepjudge_core.judging.guards import beside_background
 from deepjudge_core.judging.measure import Measurement
 from deepjudge_core.judging.verdict import SAID
 from deepjudge_core.text import clean
@@ -125,4 +126,5 @@ def _open(result: SuspectResult) -> str | None:
         reason = result.metrics[name].reason
         if alone and reason and measurement.metric.on == "ancestry" and measurement.value is not None:
             reasons.append(f"{name}: {reason}")
+        reasons.append(beside_background(measurement) if alone else None)
     return "; ".join(dict.fromkeys(filter(None, reasons))) or result.verdict.reason

@@ -233,6 +233,9 @@ class Metric:
             alike, and the range of values.
         p_value: ``p_value(victim, suspect) -> Chance``: the greatest probability with which a model made independently
             of the victim comes as near, whatever the controls. None if controls have to tell.
+        background: ``background(victim, suspect) -> distances``, ``(n,)``: what the value is like of parts that do not
+            correspond, such as layers at other places. It accuses nobody; without controls, reports put the value
+            next to it. None if there is no such thing.
         reads: Which outputs of layers it goes by, if it needs layers: ``activations``, or ``recovered`` (see
             :class:`Answers`), which are there whatever the widths of the suspect's layers.
     """
@@ -247,6 +250,7 @@ class Metric:
     title: str = ""
     says: str = ""
     p_value: Callable[[Answers, Answers], Chance] | None = None
+    background: Callable[[Answers, Answers], Array] | None = None
     reads: Reads = "activations"
 
     subjects: ClassVar[tuple[str, ...]] = (*get_args(CaseSet), ALL_CASES, *_OF_WEIGHTS)

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from deepjudge_core.components.strata import OTHER_ARCHITECTURE, SAME_ARCHITECTURE, parts_of
 from deepjudge_core.components.values import Decision, Vote
 from deepjudge_core.judging.accuracy import AccuracyGap, accuracy_gap
 from deepjudge_core.judging.architecture import is_shown
 from deepjudge_core.judging.calibration import Calibration
-from deepjudge_core.judging.measure import Measurements, accuracy_of, alike_of, widths_of
+from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of, alike_of, widths_of
 from deepjudge_core.judging.verdict import Setting
 from deepjudge_core.types import Array
 
@@ -142,6 +144,21 @@ def is_nearer(value: float, controls: Array, share: float = BY_FAR) -> bool:
     """
     least = controls.min()
     return bool(value <= share * least and value < least)  # as near as one at 0 is not nearer
+
+
+def beside_background(measurement: Measurement) -> str | None:
+    """What a value looks like beside those of parts that do not correspond, where it is nearer by far: one line.
+
+    It is no verdict: how near an independent model comes is known from controls alone.
+    """
+    value, least = measurement.value, measurement.background
+    if value is None or least is None or measurement.explained or not is_nearer(value, np.array([least])):
+        return None
+    return (
+        f"by {measurement.metric.name} it is at {value:.3g} from the victim, and layers of the two that do not "
+        f"correspond are at {least:.3g} or more: a copy looks like this if its weights were put into another order or "
+        "into other coordinates, but only controls tell how near an independent model comes"
+    )
 
 
 def _against_copy(

@@ -24,7 +24,7 @@ from deepjudge_core.judging.calibration import (
 from deepjudge_core.judging.exact import LOG10_LEVEL, exact
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
-from deepjudge_core.judging.guards import guarded, guarded_by_weights
+from deepjudge_core.judging.guards import beside_background, guarded, guarded_by_weights
 from deepjudge_core.judging.keys import Mark, providers_of
 from deepjudge_core.judging.marks import LEVEL, judge_marks
 from deepjudge_core.judging.measure import Measured, Measurement, Measurements, measure_by
@@ -270,6 +270,7 @@ class Judge:
                 setting = _beside(settings[group], setting, shown=shown)
             settings[group] = setting
             votes |= by_chance
+        settings |= _beside_background(settings, others, votes)
         found: Mapping[str, Counted] = {}
         if marks:
             settings["marks"], by_keys, found = judge_marks(marks, calibration, self._level_of_marks(level))
@@ -549,6 +550,19 @@ def _unmeasured(measurement: Measurement, calibration: Calibration, rule: Rule) 
     if not has_spread(values):
         return Vote(None, reason=f"all controls are at the distance {values[0]:.4g}, so {SPREAD_UNKNOWN}")
     return None
+
+
+def _beside_background(
+    settings: Mapping[str, Setting], measurements: Measurements, votes: Mapping[str, Vote]
+) -> dict[str, Setting]:
+    # Settings that accuse nobody, with what is seen in values on which no control casts a vote.
+    remarked = dict[str, Setting]()
+    for name, measurement in measurements.items():
+        setting, remark = settings.get(measurement.metric.group), beside_background(measurement)
+        if setting and remark and setting.decision is not Decision.COPY and votes[name].vote is None:
+            reason = "; ".join(filter(None, (setting.reason, remark)))
+            remarked[measurement.metric.group] = replace(setting, reason=reason)
+    return remarked
 
 
 def _overall(settings: Mapping[str, Setting], measurements: Measurements) -> tuple[Decision, str | None]:

@@ -24,6 +24,9 @@ from deepjudge_core.sheets import Sheet, Shown
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, check_suite
 from deepjudge_core.text import LONGEST_LINE, clean
+from deepjudge_core.types import Array
+
+_LEAST_BACKGROUND = 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Measurement:
         widths: Of the model's architecture; None where its layers cannot be seen.
         chance: How likely so small a value is of a model made independently, by a metric that needs no controls for
             that; None for others.
+        background: The least distance of parts that do not correspond; None where too few were compared, or the metric
+            knows none.
         explained: Why a small value of a metric of weights accuses nobody: the victim's own ancestor has the like.
         unseen: Why a large value of a metric of weights acquits nobody: not all that may be the victim's was compared.
         readings: What a key counts; none of other metrics.
@@ -63,6 +68,7 @@ class Measurement:
     alike: float | None = None
     widths: Widths | None = None
     chance: Chance | None = None
+    background: float | None = None
     explained: str | None = None
     unseen: str | None = None
     readings: tuple[Reading, ...] = ()
@@ -237,13 +243,22 @@ def _distance(metric: Metric, victim: Answers, model: Answers) -> Measurement:
     try:
         value = float(metric.distance(victim, model))
         chance = None if metric.p_value is None else _checked(metric.p_value(victim, model))
+        background = None if metric.background is None else _least(metric.background(victim, model))
     except IncomparableError as error:
         return Measurement(metric, None, str(error), incomparable=metric.of_weights)
     except (Exception, SystemExit) as error:
         return Measurement(metric, None, f"the metric failed: {one_line(error)}", failed=True)
     if not np.isfinite(value) or value < 0:
         return Measurement(metric, None, f"the metric failed: expected a distance, found {value}", failed=True)
-    return Measurement(metric, value, chance=chance)
+    return Measurement(metric, value, chance=chance, background=background)
+
+
+def _least(background: Array) -> float | None:
+    # A metric is anybody's code, and of few parts one may be near by chance.
+    values = np.asarray(background, np.float64)
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError("expected distances of parts that do not correspond, found other numbers")
+    return float(values.min()) if len(values) >= _LEAST_BACKGROUND else None
 
 
 def _checked(chance: Chance) -> Chance:

@@ -11,6 +11,7 @@ import numpy as np
 
 from deepjudge_core.components.kinds import Metric, Subject
 from deepjudge_core.components.values import Answers, Chance
+from deepjudge_core.judging.guards import is_nearer
 from deepjudge_core.models.model import Access
 from deepjudge_core.testing.checks import Checks, expect_name, run
 from deepjudge_core.testing.expect import expect
@@ -52,6 +53,8 @@ def metric_checks(metric: Metric) -> Checks:
     yield "declared-needs", trial.check_declared_needs
     if metric.p_value is not None:
         yield "p-value", partial(trial.check_p_value, metric.p_value)
+    if metric.background is not None:
+        yield "background", partial(trial.check_background, metric.background)
 
 
 def _check_needs(metric: Metric) -> None:
@@ -173,6 +176,21 @@ class _Trial:
             min(others) > _LEAST,
             f"{name}: expected more than 1e{_LEAST} of independent models, found {_text(others)} (logarithms)",
         )
+
+    def check_background(self, background: Callable[[Answers, Answers], Array]) -> None:
+        name, survey = self.metric.name, self._survey
+        for one in survey.strangers if isinstance(survey, _WeightsSurvey) else survey.others:
+            values = np.asarray(background(*copy.deepcopy((survey.victim, one))), np.float64)
+            expect(
+                values.ndim == 1 and len(values) and bool((np.isfinite(values) & (values >= 0)).all()),
+                f"{name}: expected distances of parts that do not correspond, found {values!r:.200}",
+            )
+            own = self._distance(survey.victim, one)
+            expect(
+                not is_nearer(own, values),
+                f"{name}: expected an independent model not to be nearer by far than parts that do not correspond, "
+                f"found {own:.4g} and at least {values.min():.4g}",
+            )
 
     def check_order_of_cases(self) -> None:
         straight = self._distance(self._survey.victim, self._survey.others[0])

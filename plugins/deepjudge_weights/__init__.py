@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from deepjudge_core.components.hooks import hookimpl
 from deepjudge_core.components.kinds import Metric
 from deepjudge_core.models.model import Access
-from deepjudge_weights.metrics import neuron_sketch, order, order_chance, sibling_slope, wcos
+from deepjudge_weights.metrics import neuron_sketch, neuron_sketch_of_others, order, order_chance, sibling_slope, wcos
 
 
 @hookimpl
@@ -32,6 +32,7 @@ def deepjudge_metrics() -> Iterable[Metric]:
             upper=1,
             title="distance of matched neurons",
             says="1 minus the cosine of the weights of matched neurons, in whatever order and coordinates they are",
+            background=neuron_sketch_of_others,
         ),
         Metric(
             "wcos",

@@ -1,6 +1,7 @@
 """Metrics over sketches of weights: numpy functions of the victim's sketch and a suspect's."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,14 +49,17 @@ def neuron_sketch(victim: Answers, suspect: Answers) -> float:
     Raises:
         IncomparableError: When no layer of the suspect is of a kind that the victim has.
     """
-    ours, theirs = (_layers(one) for one in _sketches(victim, suspect))
-    own = _similarity(ours, theirs, [layer.raw for layer in ours], [layer.raw for layer in theirs])
-    turned = _similarity(ours, theirs, [layer.invariant for layer in ours], [layer.invariant for layer in theirs])
-    found = [value for value in (own, turned) if value is not None]
-    if not found:
-        raise IncomparableError("the suspect has no layer that can be compared with one of the victim's")
     # Cosines are of float32, so what is behind the sixth digit is rounding.
-    return float(np.clip(1 - max(found), 0, 1).round(6))
+    return float(np.clip(1 - _matched(victim, suspect).similarity, 0, 1).round(6))
+
+
+def neuron_sketch_of_others(victim: Answers, suspect: Answers) -> Array:
+    """At least the distances, as of :func:`neuron_sketch`, of layers that were not matched with one another: ``(n,)``.
+
+    Raises:
+        IncomparableError: As :func:`neuron_sketch` does.
+    """
+    return np.clip(1 - np.array(_matched(victim, suspect).others, np.float64), 0, 1)
 
 
 def wcos(victim: Answers, suspect: Answers) -> float:
@@ -115,6 +119,23 @@ def sibling_slope(victim: Answers, suspect: Answers) -> float:
     return max(0.0, 1 - slope + _ERRORS * error)
 
 
+class _Layers(NamedTuple):
+    # Of two models: the mean similarity of layers that were matched, and at least those of all other pairs.
+    similarity: float
+    others: Sequence[float]
+
+
+def _matched(victim: Answers, suspect: Answers) -> _Layers:
+    # In the coordinates in which they are more alike.
+    ours, theirs = (_layers(one) for one in _sketches(victim, suspect))
+    own = _similarity(ours, theirs, [layer.raw for layer in ours], [layer.raw for layer in theirs])
+    turned = _similarity(ours, theirs, [layer.invariant for layer in ours], [layer.invariant for layer in theirs])
+    found = [one for one in (own, turned) if one is not None]
+    if not found:
+        raise IncomparableError("the suspect has no layer that can be compared with one of the victim's")
+    return max(found, key=lambda one: one.similarity)
+
+
 def _image(sketch: Sketch) -> Array:
     if sketch.flat is None:
         raise IncomparableError("there is no image of the weights, since other layers have other sizes")
@@ -159,18 +180,19 @@ def _layers(sketch: Sketch) -> list[LayerSketch]:
 
 def _similarity(
     ours: Sequence[LayerSketch], theirs: Sequence[LayerSketch], a: Sequence[Array | None], b: Sequence[Array | None]
-) -> float | None:
-    """Mean similarity of matched layers, by their rows; None if no two can be compared.
+) -> _Layers | None:
+    """The similarity of matched layers, by their rows; None if no two can be compared.
 
     As many are matched as the model with fewer has, so that dropped ones do not count.
     """
     table = np.zeros((len(ours), len(theirs)))
-    bounds = np.zeros(table.shape, bool)
+    bounds = np.zeros(table.shape, bool)  # whether a similarity is only a bound
     for i, j in np.ndindex(table.shape):
         x, y = a[i], b[j]
         if x is not None and y is not None and ours[i].kind == theirs[j].kind and _alike(x, y):
             table[i, j], bounds[i, j] = _bound(cosines(x, y), _alive(x)), True
-    if not bounds.any():
+    comparable = bounds.copy()
+    if not comparable.any():
         return None
     # A similarity takes long, a bound does not. Once all layers that are matched by bounds and similarities have their
     # similarities, no other match is better.
@@ -178,7 +200,9 @@ def _similarity(
         matched = list(zip(*assign(table), strict=True))
         open_ = [pair for pair in matched if bounds[pair]]
         if not open_:
-            return float(np.mean([table[pair] for pair in matched]))
+            similarity = float(np.mean([table[pair] for pair in matched]))
+            comparable[tuple(zip(*matched, strict=True))] = False
+            return _Layers(similarity, table[comparable].tolist())
         for i, j in open_:
             x, y = a[i], b[j]
             if x is not None and y is not None:

@@ -96,8 +96,8 @@ def changes_sketches(victim: Answers, suspect: Answers) -> float:
     return weights_apart(victim, suspect)
 
 
-def on_weights(distance=weights_apart, p_value=None) -> Metric:
-    return Metric("broken", Access.WEIGHTS, "weights", distance, 0.9, p_value=p_value)
+def on_weights(distance=weights_apart, p_value=None, background=None) -> Metric:
+    return Metric("broken", Access.WEIGHTS, "weights", distance, 0.9, p_value=p_value, background=background)
 
 
 BROKEN_METRICS: dict[str, tuple[Metric, str]] = {
@@ -145,6 +145,8 @@ BROKEN_METRICS: dict[str, tuple[Metric, str]] = {
             (on_weights(p_value=always_likely), "expected less of the victim itself"),
             (on_weights(p_value=never_likely), "expected more than 1e-3 of independent models"),
             (on_weights(p_value=no_logarithm), "expected the logarithm of a probability"),
+            (on_weights(background=lambda *_: np.array([-1.0, 1.0])), "expected distances of parts"),
+            (on_weights(background=lambda *_: np.full(3, 1e6)), "not to be nearer by far"),
             (on_weights(changes_sketches), "changed the answers"),
         ]
     )

@@ -72,6 +72,23 @@ def test_a_model_of_its_own_is_not_acquitted_without_controls(suite: Suite) -> N
     assert ACQUITS_NOBODY in (verdict.reason or "")
 
 
+@pytest.mark.parametrize("rule", ["voting", "exact"])
+def test_without_controls_a_scrambled_copy_is_told_from_layers_that_do_not_correspond(suite: Suite, rule: str) -> None:
+    scrambled = judged(suite, rotated(permuted(noisy(VICTIM, 0.1))), rule=rule)
+    assert scrambled.decision is Decision.INCONCLUSIVE
+    assert "neuron-sketch" in (scrambled.reason or "")
+    for other in (llama(100), llama(101), llama(102)):
+        assert "neuron-sketch" not in (judged(suite, other, rule=rule).reason or "")
+
+
+def test_what_controls_judge_needs_no_other_comparison(suite: Suite, controls: list[Observation]) -> None:
+    measured = measure(suite, seen(VICTIM, suite), ["neuron-sketch"], registry=REGISTRY)["neuron-sketch"]
+    assert measured.background is not None
+    assert measured.background > 0.5
+    turned = judged(suite, rotated(permuted(noisy(VICTIM, 0.1))), controls)
+    assert (turned.decision, turned.reason) == (Decision.COPY, None)
+
+
 @pytest.mark.parametrize("rule", ["voting", "prediction-bound", "conformal"])
 def test_controls_acquit_and_find_what_has_no_order_left(suite: Suite, controls: list[Observation], rule: str) -> None:
     options = {"level": 0.2} if rule == "conformal" else {}
