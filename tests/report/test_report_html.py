@@ -19,8 +19,8 @@ from deepjudge_core.components.registry import load_registry
 from deepjudge_core.report.html import render_html
 from deepjudge_core.report.markdown import code, escape, render_markdown
 from deepjudge_core.report.pages import charts
-from deepjudge_core.report.pages.audit import MANY
 from deepjudge_core.report.pages.document import Bullets, Commands, Name
+from deepjudge_core.report.pages.listing import MANY
 from deepjudge_core.report.pages.nextsteps import next_steps
 from deepjudge_core.report.pages.palette import DARK, LIGHT, PAINTS
 from deepjudge_core.report.pages.parts import below_common, thresholds_of
