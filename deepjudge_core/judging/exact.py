@@ -81,7 +81,7 @@ def _vote(chance: Chance, each: float) -> Vote:
         reason = f"so few can be compared that no p-value is below {power_of_ten(chance.least)}; {ACQUITS_NOBODY}"
     else:
         reason = (
-            f"{chance.counted}, which chance explains (p = {power_of_ten(chance.log10_p)}); a copy can be scrambled: "
-            f"{ACQUITS_NOBODY}"
+            f"{chance.counted}, which chance explains (p = {power_of_ten(chance.log10_p)}); a copy whose neurons were "
+            f"put into another order looks the same: {ACQUITS_NOBODY}"
         )
     return Vote(None, reason=reason, p_value=p_value, log10_p=chance.log10_p)

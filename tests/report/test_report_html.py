@@ -182,7 +182,7 @@ def test_all_that_the_report_says_is_there() -> None:
         assert value["suite"]["digest"] in shown
         assert "eeds the model's layers" in shown
         assert "none.toy" in shown
-        assert "could not be tested: no such file" in shown
+        assert "could not be tested: no such file or folder" in shown
         assert "deepjudge verify DIR" in shown
         assert "at most 2 % in all" in shown
         assert "no proof of independence" in shown
@@ -460,6 +460,26 @@ def test_a_finding_is_parted_only_outside_of_brackets() -> None:
     [table] = [text for _, text in Page(html(value)).all("tbody") if "Two (" in text]
     for finding in ("One.", "Two (of these; not those. nor any).", "Three."):
         assert finding in table
+
+
+def test_a_finding_of_several_comparisons_is_there_once() -> None:
+    value = reports.report()
+    value["suspects"] = value["suspects"][:2]
+    first, second = (suspect["settings"] for suspect in value["suspects"])
+    for setting in (first["black-box"], first["white-box"], second["black-box"]):
+        setting["statement"] = "the distances are normally distributed, as far as anybody knows"
+    second["white-box"]["statement"] = "this holds for the other one"
+    rows = [text for _, text in Page(f"<div>{section_of(html(value), 'findings')}</div>").all("tr")]
+    [row] = [" ".join(text.split()) for text in rows if "normally" in text]
+    assert re.search(r"behaviour, layers ?behaviour: all; layers: 1$", row), row
+
+
+def test_that_nothing_is_decided_stands_once_beside_each_model() -> None:
+    value = reports.report()
+    value["suspects"] = value["suspects"][:1]
+    value["suspects"][0] |= {"decision": "inconclusive", "reason": "there are no controls"}
+    assert Page(html(value)).text.count("The comparison does not decide") == 1
+    assert "There are no controls." in Page(html(value)).text
 
 
 def test_files_that_were_not_judged_stand_by_their_reasons() -> None:

@@ -117,7 +117,9 @@ def _in_sentences(numbered: Sequence[tuple[int, SuspectEntry]], report: AuditRep
     # What was said of one model is not said again of the next.
     names, said = names_of(report), dict[str, str]()
     for _, suspect in numbered:
-        why, sure = answer(suspect, report), sureness(suspect, report) or _UNSURE
+        # That it does not decide stands in the cell before.
+        open_by = suspect.reason if suspect.decision == "inconclusive" else None
+        why, sure = sentence(open_by) if open_by else answer(suspect, report), sureness(suspect, report) or _UNSURE
         before, likewise = said.get(why), sure != _UNSURE and said.get(sure)
         said |= {one: suspect.path for one in (why, sure) if one not in said}
         shown: list[Line] = [_as_for(names, before) or why, _as_for(names, likewise or None) or sure]

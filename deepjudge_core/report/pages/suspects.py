@@ -135,22 +135,29 @@ _CLAUSES = re.compile(r"(?:; |\. )(?![^(]*\))")  # what is in brackets stays who
 
 def findings_section(report: AuditReport) -> Iterator[Section]:
     """What the rule says of each suspect, every clause once: most hold for several."""
-    clauses: dict[tuple[str, str], list[int]] = {}
+    clauses: dict[str, dict[str, list[int]]] = {}
     for place, suspect in enumerate(report.suspects, 1):
         for side, setting in suspect.settings.named().items():
             for clause in _CLAUSES.split(setting.statement or ""):
                 if clause:
-                    clauses.setdefault((sentence(clause), side), []).append(place)
+                    clauses.setdefault(sentence(clause), {}).setdefault(side, []).append(place)
     if clauses:
         judged = [place for place, suspect in enumerate(report.suspects, 1) if suspect.decision != "failed"]
         rows = [
-            [Cell(clause, "prose"), text(SIDES[side]), text(_numbers(places, judged))]
-            for (clause, side), places in clauses.items()
+            [Cell(clause, "prose"), text(", ".join(SIDES[side] for side in sides)), text(_by_side(sides, judged))]
+            for clause, sides in clauses.items()
         ]
         head = ["finding", "by", "suspects"]
         yield Section(
             "What the rule found", "findings", [Table("In the rule's own words", head, rows, tall=len(rows) > TALL)]
         )
+
+
+def _by_side(sides: Mapping[str, Sequence[int]], every: Sequence[int]) -> str:
+    numbers = {side: _numbers(places, every) for side, places in sides.items()}
+    if len(set(numbers.values())) == 1:
+        return next(iter(numbers.values()))
+    return "; ".join(f"{SIDES[side]}: {found}" for side, found in numbers.items())
 
 
 def _numbers(places: Sequence[int], every: Sequence[int]) -> str:

@@ -136,7 +136,11 @@ def _is_fact(suspect: SuspectEntry) -> str:
 def _likeness(suspect: SuspectEntry) -> str:
     behaviour, layers = (suspect.settings.named()[side].decision for side in ("black-box", "white-box"))
     if suspect.points_to == "descent":
-        likewise = " Its behaviour is closer to the victim's, too." if behaviour == "copy" else ""
+        likewise = (
+            " Its behaviour is also closer to the victim's than that of independent models."
+            if behaviour == "copy"
+            else ""
+        )
         return (
             f"{_found_in_weights(suspect)} So its weights descend from the victim's, or both were trained from the "
             f"same first weights or the same public model. The weights alone do not tell which.{likewise}"
@@ -182,7 +186,8 @@ def _found_in_weights(suspect: SuspectEntry) -> str:
     weights = suspect.settings.weights
     exact = any(metric.vote and metric.log10_p is not UNSET for metric in suspect.metrics.values())
     if weights and weights.statement and exact:
-        return sentence(weights.statement.partition(" (")[0])
+        found = weights.statement.partition(";")[0].partition(" (")[0]
+        return sentence(f"{found}, which independent training hardly ever brings about")
     return "Its weights are closer to the victim's than those of independent models."
 
 
@@ -192,6 +197,9 @@ def _unlikeness(suspect: SuspectEntry) -> str:
         if "joint" not in settings:
             return "Its weights do not set it apart from independent models. Its behaviour was not compared."
         return "All measurements taken together do not set it apart from independent models."
+    sides = [settings[name].decision for name in ("black-box", "white-box", "weights") if name in settings]
+    if sides == ["independent"] * 3 and not suspect.reason:
+        return "Its behaviour, its layers and its weights do not set it apart from independent models."
     return f"{_behaves_unlike(suspect)}{_weighs_unlike(suspect)}"
 
 
@@ -353,7 +361,8 @@ def _of_one(report: AuditReport) -> Iterator[str]:
         yield (
             "The p-value of weights is the probability, at most, that a model whose first weights were drawn "
             "independently of the victim's has its neurons in the victim's order as often as the suspect has. It rests "
-            "on no controls, and does not hold for models that share the victim's first weights."
+            "on no controls. It does not hold for models that share the victim's first weights, or if somebody who "
+            "knew the suspect made the victim's file or chose what is compared."
         )
     if tested or ((exactly or marks.level_of(report)) and not report.calibration.controls):
         return
