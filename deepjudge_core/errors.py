@@ -72,6 +72,16 @@ class RefusedError(UsageError):
         return [line for error in self.errors for line in error.each]
 
 
+def refuse(errors: Sequence[DeepJudgeError]) -> None:
+    """End with these errors, all at once, if there are any.
+
+    Raises:
+        RefusedError: With all of them.
+    """
+    if errors:
+        raise RefusedError(errors)
+
+
 class WrongTypeError(UsageError, TypeError):
     """Something of another kind was given: the line says what was expected, and what makes it."""
 
@@ -178,7 +188,7 @@ CODES: Mapping[str, str] = {
     # Files.
     "wrong-file": "a deepjudge file is of another kind, or belongs to another suite",
     "damaged-file": "a file was changed after it was written: its digest differs, or parts are missing",
-    "cannot-read": "a file cannot be read",
+    "cannot-read": "a file cannot be read, or is not there",
     "cannot-write": "a file cannot be written",
     "wrong-inputs": "inputs or labels do not fit: wrong or missing keys, shapes, bounds or labels",
     "no-verdict": ("a suite of this victim and these inputs cannot support a verdict; `--force` makes it anyway"),

@@ -43,21 +43,34 @@ class VictimTerms(Document, frozen=True, kw_only=True):
 
     def mistakes(self, suite: Suite) -> Iterator[str]:
         """What of a suite is not as was committed to: a line for each."""
-        if suite.victim.model.digest != self.model:
-            yield f"victim: committed to {self.model}, found {suite.victim.model.digest}"
         if suite.challenge is None:
-            return
+            yield from self._other_victim(suite.victim.model.digest)
+        else:
+            yield from self.mistakes_of(suite.victim.model.digest, suite.origin, suite.choices)
+
+    def mistakes_of(self, model: str, origin: Origin | None, choices: Choices | None) -> Iterator[str]:
+        """The same of what a suite with a challenge is made of.
+
+        Args:
+            model: The victim's digest.
+            origin: Where the inputs are from.
+            choices: How the suite is made.
+        """
+        yield from self._other_victim(model)
         if self.suite is UNSET or self.inputs is UNSET:
             yield "inputs: a challenge needs a commitment to inputs and options, found one to a victim alone"
             return
-        pairs = {"inputs": (self.inputs.digest, suite.origin and suite.origin.digest)}
-        read = None if suite.origin is None else dict(suite.origin.options)
-        pairs["reading of inputs"] = (str(dict(self.inputs.options)), str(read))
-        chosen = {} if suite.choices is None else plain(suite.choices)
+        pairs = {"inputs": (self.inputs.digest, origin and origin.digest)}
+        pairs["reading of inputs"] = (str(dict(self.inputs.options)), str(origin and dict(origin.options)))
+        chosen = {} if choices is None else plain(choices)
         pairs |= {name: (str(value), str(chosen.get(name))) for name, value in plain(self.suite).items()}
         yield from (
             f"{name}: committed to {ours}, found {theirs}" for name, (ours, theirs) in pairs.items() if ours != theirs
         )
+
+    def _other_victim(self, model: str) -> Iterator[str]:
+        if model != self.model:
+            yield f"victim: committed to {self.model}, found {model}"
 
 
 class _Predicate(Part, frozen=True):

@@ -6,7 +6,6 @@ import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.bundles.bundle import withheld_folder
@@ -18,6 +17,7 @@ from deepjudge_core.components.registry import Adapters
 from deepjudge_core.errors import DeepJudgeError, MissingExtraError, ModelError, RefusedError, UsageError
 from deepjudge_core.files import storage
 from deepjudge_core.models.code import OwnCode
+from deepjudge_core.text import is_url
 
 _MOST = 20  # lines
 
@@ -99,12 +99,13 @@ def check_models(
 
 
 def check_format(subject: Subject, adapters: Adapters) -> None:
-    """Refuse a file that is not there, or of no known format.
+    """Refuse a file of no known format.
 
     Raises:
         DeepJudgeError: Saying so.
     """
-    if isinstance(subject, ModelFile):
+    # A path where nothing is is said of the command line, or of the file that names it.
+    if isinstance(subject, ModelFile) and (is_url(subject.name) or os.path.lexists(subject.name)):
         try:
             resolve(str(subject.path), adapters)
         except ModelError as error:
@@ -246,16 +247,6 @@ def _expect_own(folder: Path, victim: str) -> None:
             f"{folder}: expected a new folder, or an earlier audit of {victim}, found one of {first}; {another}",
             code="would-overwrite",
         )
-
-
-def check_there(path: Any, what: str) -> None:
-    """Refuse a file or folder that is not there.
-
-    Raises:
-        UsageError: Naming it.
-    """
-    if not Path(path).exists():
-        raise UsageError(f"{path}: expected {what}, found no such file", code="cannot-read")
 
 
 def _arch(subject: Subject) -> str | None:

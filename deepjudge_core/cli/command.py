@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from deepjudge_core.cli.named import absent
 from deepjudge_core.cli.sparing import spare
+from deepjudge_core.errors import DeepJudgeError, refuse
 from deepjudge_core.settings import Setting, settings_of
 
 
@@ -85,6 +87,19 @@ class Command:
     def way_on(self) -> str:
         """How to go on after an interruption; empty if the only way is from the start."""
         return ""
+
+    def absent(self) -> list[DeepJudgeError]:
+        """What it names that is not there."""
+        read = (self.value_of(one) for one in self.settings() if one.declared.reads)
+        return list({str(error): error for value in read for error in absent(value)}.values())
+
+    def expect_there(self) -> None:
+        """Look whether all that it reads is there, before it is run.
+
+        Raises:
+            UsageError: When it is not so.
+        """
+        refuse(self.absent())
 
     def checked(self) -> Self:
         """The command, if it writes over no file that it reads, such as the suite or a private key.

@@ -94,6 +94,7 @@ def _run(line: Line) -> int:
     with watched(terminal.Bars()), _warnings_in_lines(terminal.warn), log:
         for remark in line.remarks:
             terminal.warn(remark)
+        line.command.expect_there()
         return line.command.run()
 
 

@@ -106,7 +106,7 @@ class _Command(click.Command):
                 for old in one.declared.formerly
                 if old in flags
             ]
-            names = ", ".join(setting.name for setting in missing)
+            names = ", ".join(map(_named, missing))
             raise UsageError(
                 f"{self.name}: expected {names}, found none{''.join(moved) or self._completed(missing)}",
                 code="missing-value",
@@ -142,6 +142,11 @@ class _Command(click.Command):
         """What the exit status says."""
         if self.owner.statuses:
             format_statuses(formatter, self.owner.statuses)
+
+
+def _named(setting: Setting) -> str:
+    unless = setting.declared.unless
+    return f"{setting.name} (or {unless[0]})" if unless else setting.name
 
 
 def _is_list(setting: Setting) -> bool:

@@ -124,7 +124,7 @@ def expand(names: Iterable[str], adapters: Adapters, folders: FolderSettings | N
     if empty and not found.models:
         name, hint = empty[0]
         raise ModelError(
-            f"{name}: expected a model, such as a file ending in {', '.join(adapters.usual_suffixes)}, found none{hint}"
+            f"{name}: expected a model, a file that ends in {', '.join(adapters.own_suffixes)}, found none{hint}"
         )
     found += Found(tuple(name for name, _ in empty))
     # What is named twice, by a folder and by a glob, is one model.

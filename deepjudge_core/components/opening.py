@@ -11,6 +11,7 @@ from deepjudge_core.components.kinds import Adapter
 from deepjudge_core.components.registry import Adapters, Registry, load_registry
 from deepjudge_core.errors import DeepJudgeError, MissingExtraError, ModelError, UsageError, first_line
 from deepjudge_core.files import digests, storage
+from deepjudge_core.files.absent import NO_SUCH
 from deepjudge_core.files.fetching import is_address
 from deepjudge_core.models.batched import BatchedModel, Origin
 from deepjudge_core.models.device import AUTO, CPU, check_device, number_of, wants_gpu
@@ -268,7 +269,7 @@ def resolve(source: Any, adapters: Adapters, adapter: str | None = None) -> tupl
     path, label = Path(source), str(source)
     if not path.exists():
         hint = "; 'deepjudge fleet' fetches models from addresses" if is_address(source) else ""
-        raise ModelError(f"{label}: no such file{hint}", code="not-a-file")
+        raise ModelError(f"{label}: {NO_SUCH}{hint}", code="cannot-read")
     if storage.is_own(path):
         raise UsageError(f"{label}: expected a model, found a file of deepjudge's own; name the model's own file")
     chosen = adapters.of_file(path, label) if adapter is None else adapters[adapter]

@@ -32,7 +32,6 @@ _KINDS: Mapping[str, type[Component]] = {
     "deepjudge_attacks": Attack,
     "deepjudge_schemes": Scheme,
 }
-_USUAL = 2  # endings of each adapter
 # From here on, two names are so alike that one is the other with a slip.
 _MISSPELT = 0.8
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -318,10 +317,10 @@ class Adapters(Catalogue[Adapter]):
         return self._only(label, special or accepting) if accepting else None
 
     @property
-    def usual_suffixes(self) -> tuple[str, ...]:
-        """The first file name endings of each adapter: enough to show what a model's file looks like."""
-        first = (suffix for one in self.claimed() if not one.remote for suffix in one.suffixes[:_USUAL])
-        return tuple(dict.fromkeys(first))
+    def own_suffixes(self) -> tuple[str, ...]:
+        """The file name endings by which each adapter knows its models, one adapter after the other."""
+        own = (suffix for one in self.claimed() if not one.remote for suffix in one.suffixes)
+        return tuple(dict.fromkeys(own))
 
     def refuse(self, label: str, path: Path | None = None) -> UsageError:
         """What is said of something that no adapter opens.
@@ -339,13 +338,13 @@ class Adapters(Catalogue[Adapter]):
 
     def way_out(self, path: Path) -> str:
         """What to do about a file or folder that no adapter opens, as a part of a message."""
-        kinds = ", ".join(self.usual_suffixes)
+        kinds = ", ".join(self.own_suffixes)
         if path.is_dir():
-            return f"name a model in it, such as a file ending in {kinds}"
+            return f"name a model in it: a file that ends in {kinds}"
         ways = [way for way in (one.conversion(path) for one in self.claimed() if one.conversion) if way]
         if ways:
             return f"such files can run code and are never opened: {'; '.join(ways)}"
-        return f"convert it to one of the formats that are read, such as {kinds}"
+        return f"convert it to a format that is read: {kinds}"
 
     def _only(self, label: str, adapters: Sequence[Adapter], path: Path | None = None) -> Adapter:
         if not adapters:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepjudge_core.errors import DeepJudgeError, FileFormatError
+from deepjudge_core.files.absent import NO_SUCH
 
 LARGEST_ARRAYS = min(2**34, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
 """Bytes of a file of arrays, and of an array that is read from one: a quarter of the memory, at most 16 GiB."""
@@ -51,7 +52,7 @@ def open_regular(
             file.close()
             raise
     except FileNotFoundError:
-        raise error(f"{path}: no such file", code="cannot-read") from None
+        raise error(f"{path}: {NO_SUCH}", code="cannot-read") from None
     except (OSError, ValueError) as failure:  # ValueError of a name with a null character
         why = getattr(failure, "strerror", None) or failure
         raise error(f"{path}: cannot be read: {why}", code="cannot-read") from None

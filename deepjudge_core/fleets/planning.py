@@ -9,6 +9,7 @@ from deepjudge_core.auditing.keys import UnknownError
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile, Subject
 from deepjudge_core.errors import DeepJudgeError
+from deepjudge_core.files.absent import NO_SUCH
 from deepjudge_core.files.digests import file_key
 from deepjudge_core.files.fetching import fetch, is_address
 from deepjudge_core.fleets.store import Member, Store
@@ -86,8 +87,8 @@ class Fleet:
         except OSError as error:
             return _Known(None, reason=f"cannot be read: {error.strerror or error}", code="cannot-read")
         except UnknownError as error:
-            missing = "no such file or folder" if not Path(suspect.path).exists() else f"its answers depend on {error}"
-            return _Known(None, reason=missing, code="not-a-file")
+            missing = NO_SUCH if not Path(suspect.path).exists() else f"its answers depend on {error}"
+            return _Known(None, reason=missing, code="cannot-read")
 
     def _task(self, suite: str, suspect: Subject, source: str, known: _Known) -> Task | None:
         if known.identity is None or known.settings is None or not isinstance(suspect, ModelFile):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Gt, MinLen
 
 from deepjudge_core.errors import UsageError
 from deepjudge_core.models.pictures import PICTURES
-from deepjudge_core.settings import Increasing, Matches, Nonzero, OneOrEach, setting
+from deepjudge_core.settings import Increasing, Matches, OneOrEach, setting
 from deepjudge_core.suites.choices import Order
 from deepjudge_core.suites.inputs import (
     RESIZING,
@@ -67,7 +67,7 @@ class ArraySettings:
         sample="y_test",
         usual="detected",
     )
-    scale: Annotated[float, Nonzero()] | None = setting(
+    scale: Annotated[float, Gt(0)] | None = setting(
         "divisor for the inputs, such as 255 for images in 0..255",
         "--scale",
         default=None,

@@ -117,6 +117,10 @@ def test_a_challenge_answers_what_was_fixed_before(challenged: Cli) -> None:
     np.savez("other.npz", x=x, y=y)
     others = [word.replace("in.npz", "other.npz") for word in DRAWN]
     assert "inputs: committed to" in challenged(*others, "-o", "other.safetensors")[2]
+    # Of which no suite could be made: that they are others is said first.
+    np.savez("other.npz", x=x[:2], y=y[:2])
+    status, _, err = challenged(*others, "-o", "other.safetensors")
+    assert (status, "inputs: committed to" in err) == (2, True), err
     toys.save_model(Path("victim.toy"), noise=0.01)
     assert "victim: committed to" in challenged(*DRAWN, "-o", "other.safetensors")[2]
     assert not Path("other.safetensors").exists()

@@ -140,7 +140,7 @@ def test_a_response_without_a_commitment(stamped: Cli) -> None:
         given = (*command, "--tsa-response", "commitment.tsr")
         stamped.refuses(2, "missing-value", *given, facts=("commitment.tsr: ", "the commitment"))
     command = (*JUDGED, "--commitment", "commitment.json", "--tsa-response", "missing.tsr")
-    stamped.refuses(4, "cannot-read", *command, facts=("missing.tsr: ",))
+    stamped.refuses(2, "cannot-read", *command, facts=("missing.tsr: ",))
 
 
 def test_damaged_responses(stamped: Cli) -> None:

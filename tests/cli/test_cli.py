@@ -181,12 +181,13 @@ def test_exit_status(ready: Cli) -> None:
     assert judge(ready, "honest.toy")[0] == 0
     assert judge(ready, "honest.toy", "copy.toy")[0] == 1
     assert judge(ready, "honest.toy", calibration=False)[0] == 3
+    Path("bad.toy").write_text("{")
     # One that fails hides no copy, unless that is asked for.
-    assert judge(ready, "honest.toy", "copy.toy", "none.toy")[0] == 1
-    assert judge(ready, "honest.toy", "copy.toy", "none.toy", more=("--strict",))[0] == 4
+    assert judge(ready, "honest.toy", "copy.toy", "bad.toy")[0] == 1
+    assert judge(ready, "honest.toy", "copy.toy", "bad.toy", more=("--strict",))[0] == 4
     assert judge(ready, "honest.toy", "copy.toy", more=("--strict",))[0] == 1
-    assert judge(ready, "honest.toy", "none.toy")[0] == 4
-    assert judge(ready, "honest.toy", "none.toy", calibration=False)[0] == 4
+    assert judge(ready, "honest.toy", "bad.toy")[0] == 4
+    assert judge(ready, "honest.toy", "bad.toy", calibration=False)[0] == 4
     assert judge(ready, more=("--x",))[0] == 2
 
 
@@ -221,13 +222,15 @@ def test_json_on_standard_output(ready: Cli) -> None:
 
 def test_others_are_still_judged(ready: Cli) -> None:
     Path("bad.toy").write_text("{")
+    for name in ("none.toy", "README.md"):
+        Path(name).symlink_to("gone")
     status, out, _ = judge(ready, "bad.toy", "none.toy", "README.md", "copy.toy", more=("--json", "r.json"))
     assert status == 1
     found = {s["path"]: (s["decision"], s["reason"]) for s in json.loads(Path("r.json").read_text())["suspects"]}
     assert found["copy.toy"] == ("copy", None)
     assert found["bad.toy"] == ("failed", "bad.toy: expected a toy model, found no JSON")
-    assert found["none.toy"] == ("failed", "none.toy: no such file (not-a-file)")
-    assert found["README.md"] == ("failed", "README.md: no such file (not-a-file)")
+    assert found["none.toy"] == ("failed", "none.toy: no such file or folder (cannot-read)")
+    assert found["README.md"] == ("failed", "README.md: no such file or folder (cannot-read)")
     assert "bad.toy: failed: expected a toy model, found no JSON" in out.splitlines()
 
 
@@ -440,8 +443,10 @@ def test_folders_and_globs(ready: Cli) -> None:
     Path("odd[1].toy").write_text(Path("copy.toy").read_text())
     assert suspects("odd[1].toy") == ["odd[1].toy"]
     Path("empty").mkdir()
-    for name in ("empty", "many/*.md", "no/*"):
-        ready.refuses(4, "unusable-model", "judge", "s.safetensors", name, *HOW, facts=(f"{name}: ", ".toy, ", "none"))
+    facts = ("empty: ", ".toy, ", "none")
+    ready.refuses(4, "unusable-model", "judge", "s.safetensors", "empty", *HOW, facts=facts)
+    for name in ("many/*.md", "no/*"):
+        ready.refuses(2, "cannot-read", "judge", "s.safetensors", name, *HOW, facts=(f"{name}: ", "pattern"))
     Path("stored").mkdir()
     shutil.copy("many/copy.safetensors", "stored")
     for name in ("stored", "stored/*"):
@@ -532,7 +537,7 @@ def test_show(ready: Cli) -> None:
     for file, status, code, facts in (
         ("x.json", 4, "wrong-file", ["deepjudge/report/1", "deepjudge/zoo/1", "deepjudge/power/1", "other JSON"]),
         ("y.json", 4, "damaged-file", ["report", "no JSON"]),
-        ("z.json", 4, "cannot-read", []),
+        ("z.json", 2, "cannot-read", []),
         ("notes.txt", 2, "wrong-value", ["inputs", ".toy"]),
     ):
         ready.refuses(status, code, "show", file, facts=(f"{file}: ", *facts))
@@ -574,7 +579,6 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
         ("toy model", "no JSON"),
     ),
     "empty": (lambda path: path.write_text(""), "wrong-format", ("empty",)),
-    "missing": (lambda path: None, "not-a-file", ()),
     "shape": (lambda path: toys.save_model(path, shape=[4, 4]), "other-inputs", ("4x4", "found 12")),
     "NaN": (lambda path: toys.save_model(path, broken="nan"), "bad-answer", ("probabilities", "NaN")),
     "constant": (lambda path: toys.save_model(path, broken="0"), "bad-answer", ("same answer", "every input")),
@@ -589,7 +593,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
     for command in ("observe", "calibrate"):
         ready.refuses(4, code, command, "s.safetensors", "bad.toy", "-o", "out", facts=facts)
     ready.refuses(
-        2 if case == "missing" else 4,
+        4,
         code,
         "audit",
         "victim.toy",
@@ -604,7 +608,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         "out",
         facts=facts,
         # Making a suite may take long: it is not lost to a control that cannot be used.
-        leaves=None if case == "missing" else Path("out/suite.safetensors"),
+        leaves=Path("out/suite.safetensors"),
     )
     status, out, err = judge(ready, "bad.toy", "copy.toy", more=("--json", "r.json"))
     assert (status, err) == (1, "")
@@ -623,7 +627,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         (("--x", "pictures"), 2, "unknown-name", ("in.npz", "pictures")),
         (("--x", "x", "--y", "classes"), 2, "unknown-name", ("in.npz", "classes")),
         (("--inputs", "n" * 300), 2, "cannot-read", ("nnn",)),
-        (("--inputs", "none.npz"), 4, "cannot-read", ("none.npz",)),
+        (("--inputs", "none.npz"), 2, "cannot-read", ("none.npz",)),
         (("--inputs", "victim.toy"), 4, "wrong-inputs", ("victim.toy", ".npz")),
         (("--inputs", "empty.npz"), 4, "wrong-inputs", ("empty.npz", ".npz")),
         (("--inputs", "cut.npz"), 4, "wrong-inputs", ("cut.npz", ".npz")),
@@ -647,6 +651,7 @@ def test_a_model_that_cannot_be_used(ready: Cli, case: str) -> None:
         (("--bounds", "0:3,1:2"), 2, "wrong-value", ("--bounds", "0:3,1:2")),
         (("--bounds", "0:0,1:2"), 4, "wrong-inputs", ("in.npz", "12", "2")),
         (("--scale", "0"), 2, "wrong-value", ("--scale", "0")),
+        (("--scale", "-3"), 2, "wrong-value", ("--scale", "-3")),
         (("-o", "in.npz/s"), 4, "cannot-write", ("in.npz/s",)),
     ],
 )
@@ -673,7 +678,6 @@ def test_a_file_of_ours_that_cannot_be_used(ready: Cli) -> None:
         ("changed", "damaged-file", ("SHA-256",)),
         ("cut", "damaged-file", ("a deepjudge suite",)),
         ("empty", "damaged-file", ("a deepjudge suite",)),
-        ("none", "cannot-read", ()),
         ("victim.toy", "damaged-file", ("a deepjudge suite",)),
         ("c.safetensors", "wrong-file", ("a deepjudge suite", "a deepjudge calibration")),
     ):
@@ -737,7 +741,7 @@ def test_what_cannot_be_asked_for(ready: Cli) -> None:
         (("--rule-option", "alpha.x=1"), "unknown-name", ("nearest.alpha: ", "answers, surety, outputs", "found x")),
         (("--layer-map", "dense2"), "wrong-value", ("--layer-map", "name=value", "'dense2'")),
     ]:
-        ready.refuses(2, code, "judge", "s.safetensors", "none.toy", *HOW, *more, facts=facts)
+        ready.refuses(2, code, "judge", "s.safetensors", "copy.toy", *HOW, *more, facts=facts)
     for arguments in ((), ("judg",), ("judge",), ("judge", "s.safetensors", "copy.toy", "--groups", "x")):
         status, out, err = ready(*arguments)
         assert (status, out) == (2, "")
@@ -797,7 +801,7 @@ def test_more_than_the_memory_holds_is_no_verdict(ready: Cli, monkeypatch: pytes
 
 
 def test_debug_shows_where_it_comes_from(ready: Cli, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "none.safetensors", "--debug"]) == 4
+    assert main(["show", "none.safetensors", "--debug"]) == 2
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert err.splitlines()[-1].startswith("deepjudge: none.safetensors: no such file")
@@ -1005,7 +1009,7 @@ def test_exit_status_of_real_runs(run: Callable[..., "subprocess.CompletedProces
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.startswith("deepjudge: no rule is called 'x'")
     assert judge("--", "honest.toy").returncode == 3
-    assert judge(*calibration, "--", "none.toy").returncode == 4
+    assert judge(*calibration, "--", "none.toy").returncode == 2
 
 
 # What must not happen by mistake.

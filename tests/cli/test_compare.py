@@ -190,7 +190,7 @@ def test_the_victim_s_own_file(compare: Any) -> None:
 @pytest.mark.parametrize(
     ("victim", "suspect", "status", "facts"),
     [
-        ("none.safetensors", "suspects/copy.safetensors", 4, ("none.safetensors", "not-a-file")),
+        ("none.safetensors", "suspects/copy.safetensors", 2, ("none.safetensors", "cannot-read")),
         ("text.safetensors", "suspects/copy.safetensors", 4, ("text.safetensors",)),
         ("notes.txt", "suspects/copy.safetensors", 2, ("notes.txt",)),
         ("victim.safetensors", "empty", 4, ("empty", "expected a model")),

@@ -81,7 +81,7 @@ def test_a_file_in_the_place_of_another(ready: Cli) -> None:
         4, "wrong-inputs", "suite", "victim.toy", "--inputs", "s.safetensors", *OUT, facts=("s.safetensors", "own")
     )
     ready.refuses(4, "damaged-file", "report", "other.npz", "--html", "r.html", facts=("deepjudge audit",))
-    ready.refuses(2, "wrong-usage", "verify", "none", facts=("none", "deepjudge judge -o DIR"))
+    ready.refuses(2, "wrong-usage", "verify", "in.npz", facts=("in.npz", "deepjudge judge -o DIR"))
 
 
 def test_answers_to_another_suite(ready: Cli) -> None:
@@ -111,6 +111,7 @@ def test_what_lacks_is_shown_in_the_command_that_was_typed(cli: Cli) -> None:
     cli.refuses(
         2, "missing-value", "suite", "victim.toy", facts=("deepjudge suite victim.toy", "--inputs DATA -o SUITE")
     )
+    Path("my report.json").write_bytes(b"")
     cli.refuses(
         2, "missing-value", "report", "my report.json", facts=("deepjudge report 'my report.json' --html report.html",)
     )
@@ -133,6 +134,7 @@ def test_too_few_controls_name_the_commands_that_make_more(ready: Cli) -> None:
 
 def test_a_place_that_cannot_be_written_is_said_first(ready: Cli) -> None:
     Path("folder").mkdir()
-    for command in (("suite", "none.toy", "--inputs", "in.npz"), ("observe", "none.safetensors", "none.toy")):
+    Path("bad.toy").write_bytes(b"")
+    for command in (("suite", "bad.toy", "--inputs", "in.npz"), ("observe", "bad.toy", "bad.toy")):
         ready.refuses(4, "cannot-write", *command, "-o", "folder", facts=("folder/",))
         ready.refuses(4, "cannot-write", *command, "-o", "in.npz/x", facts=("in.npz/x",))

@@ -217,12 +217,14 @@ def test_other_commands_go_on_with_a_warning(
     install: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     install("bad-one", "import no_such_framework")
-    main(["suite", str(tmp_path / "none.onnx"), "--inputs", str(tmp_path / "none.npz"), "-o", str(tmp_path / "s")])
+    for name in ("a.onnx", "in.npz"):
+        (tmp_path / name).write_bytes(b"")
+    main(["suite", str(tmp_path / "a.onnx"), "--inputs", str(tmp_path / "in.npz"), "-o", str(tmp_path / "s")])
     out, err = capsys.readouterr()
     assert out == ""
     warning, error = err.splitlines()
     expect_facts(warning, "warning", "'bad_one' of bad-one 1.0", "no_such_framework")
-    expect_facts(error, tmp_path / "none.npz", "(cannot-read)")
+    expect_facts(error, tmp_path / "in.npz", "(wrong-inputs)")
 
 
 def test_an_unknown_name_is_suggested() -> None:
@@ -294,7 +296,7 @@ def test_open_model(tmp_path: Path) -> None:
     assert open_model(toys.Toy(model), registry=registry) is model
     file = toys.save_model(tmp_path / "A.TOY", seed=3)
     assert open_model(str(file), registry=registry).digest == toys.make_model(3).digest
-    with refused(ModelError, "none.toy", code="not-a-file"):
+    with refused(ModelError, "none.toy", code="cannot-read"):
         open_model(tmp_path / "none.toy", registry=registry)
     for source, *facts in ((tmp_path, tmp_path, ".toy"), (object(), "builtins.object"), (b"a.toy", "builtins.bytes")):
         with refused(UsageError, *facts):

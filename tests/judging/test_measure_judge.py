@@ -540,7 +540,7 @@ def test_a_suspect_that_fails_does_not_keep_others_from_being_judged() -> None:
     result = [(s.path, str(s.decision), s.failure and s.failure.split("; a")[0]) for s in report.suspects]
     digest = toys.suite().digest[:12]
     assert result == [
-        ("none.toy", "failed", "none.toy: no such file (not-a-file)"),
+        ("none.toy", "failed", "none.toy: no such file or folder (cannot-read)"),
         ("toy-2", "failed", "toy-2: expected a suspect, found the control toy-2"),
         ("five", "copy", None),
         ("toy-0+0.05", "copy", None),

@@ -574,7 +574,7 @@ def test_suspects_that_cannot_be_asked(suite: Suite, answers: list[Observation])
     turned = LiveModel(toys.make_model(1), query=QuerySettings(classes=(1, 0)))
     results = report(suite, answers, "none.toy", toys.make_model(1, classes=3), toys.make_model(42), turned).suspects
     assert [result.decision for result in results] == [Decision.FAILED] * 4
-    facts = (("none.toy", "(not-a-file)"), ("4", "3", "classes="), ("toy-42", "control"), ("toy-1", "4", "2"))
+    facts = (("none.toy", "(cannot-read)"), ("4", "3", "classes="), ("toy-42", "control"), ("toy-1", "4", "2"))
     for result, words in zip(results, facts, strict=True):
         expect_facts(str(result.failure), *words)
 

@@ -91,7 +91,7 @@ def test_its_numbers() -> None:
 
 def test_what_could_not_be_judged() -> None:
     text = Page(card_of(report_to_json(report(["none.toy"], controls=0)))).text
-    assert "It could not be tested: no such file (not-a-file)." in text
+    assert "It could not be tested: no such file or folder (cannot-read)." in text
     assert "Controls: none" in text
 
 

@@ -124,7 +124,7 @@ def test_no_controls() -> None:
 
 def test_failed() -> None:
     found = checked(report(["none.toy", toys.make_model(2)]))["suspects"]
-    none = setting(reason="none.toy: no such file (not-a-file)")
+    none = setting(reason="none.toy: no such file or folder (cannot-read)")
     assert found[0] == {
         "path": "none.toy",
         "digest": None,
@@ -146,7 +146,7 @@ def test_failed() -> None:
         "inferred": [],
         "notes": [],
         "unsteady": None,
-        "reason": "none.toy: no such file (not-a-file)",
+        "reason": "none.toy: no such file or folder (cannot-read)",
     }
     # What was audited is said also where it could not be judged.
     assert found[1]["decision"] == "failed"

@@ -106,12 +106,12 @@ def test_what_could_not_be_judged() -> None:
     run = checked(report_to_json(report(["none.toy", COPY])))
     failed, copy = run["results"]
     assert (failed["kind"], failed["level"]) == ("open", "none")
-    assert failed["message"]["text"] == "none.toy: It could not be tested: no such file (not-a-file)."
+    assert failed["message"]["text"] == "none.toy: It could not be tested: no such file or folder (cannot-read)."
     assert "suspect/v1" not in failed["partialFingerprints"]
     [invocation] = run["invocations"]
     assert invocation["executionSuccessful"] is False
     [told] = invocation["toolExecutionNotifications"]
-    assert (told["level"], told["message"]["text"]) == ("error", "none.toy: no such file (not-a-file)")
+    assert (told["level"], told["message"]["text"]) == ("error", "none.toy: no such file or folder (cannot-read)")
     assert told["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "none.toy"
     assert copy["kind"] == "fail"
     [inconclusive] = checked(report_to_json(report([COPY], controls=0)))["results"]

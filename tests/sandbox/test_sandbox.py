@@ -772,11 +772,11 @@ def test_what_goes_wrong_at_the_start_is_said_in_its_turn(tmp_path: Path) -> Non
     subjects = [ModelFile(tmp_path / "none.onnx"), LiveModel(toys.make_model(1)), ModelFile(tmp_path / "none.x")]
     answers = answer_each(subjects, toys.suite(), Session(load_registry(), QUICK))
     first = next(answers)
-    with refused(ModelError, "none.onnx", code="not-a-file"):
+    with refused(ModelError, "none.onnx", code="cannot-read"):
         first()
     assert next(answers)().probabilities is not None
     last = next(answers)
-    with refused(ModelError, "none.x", code="not-a-file"):
+    with refused(ModelError, "none.x", code="cannot-read"):
         last()
     assert list(answers) == []
 

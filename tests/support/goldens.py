@@ -169,7 +169,7 @@ def separate() -> AuditOutcome:
             judged("honest.onnx", answers(9, suite().digest, info("honest.onnx", "e", device="GPU \x1b")), by),
             judged("odd.h5", observation(), by),
             judged(HOSTILE, label_only(), by),
-            SuspectResult("none.toy", failure="none.toy: no such file (not-a-file)"),
+            SuspectResult("none.toy", failure="none.toy: no such file or folder (cannot-read)"),
             SuspectResult("cut.toy", info("cut.toy", "f"), failure="cut.toy: is damaged (wrong-format)"),
         ],
         by,
@@ -200,7 +200,7 @@ def fleet() -> AuditOutcome:
         )
         for place, (p, decision) in enumerate(found)
     ]
-    failed = SuspectResult("none.toy", failure="none.toy: no such file (not-a-file)")
+    failed = SuspectResult("none.toy", failure="none.toy: no such file or folder (cannot-read)")
     return report([*suspects, failed], by, rule="chance", rule_options={"confidence": 0.75}, fdr=0.0625)
 
 

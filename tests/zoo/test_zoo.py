@@ -409,7 +409,7 @@ def test_what_is_wrong_is_one_line(
         assert status == 2
         expect_facts(err.strip(), *facts)
         return
-    data.refuses(4 if code in ("wrong-inputs", "cannot-read", "cannot-write") else 2, code, *command, facts=facts)
+    data.refuses(4 if code in ("wrong-inputs", "cannot-write") else 2, code, *command, facts=facts)
 
 
 def test_a_suite_of_another_victim_is_refused(data: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

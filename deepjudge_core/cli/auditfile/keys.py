@@ -1,7 +1,5 @@
 """What may stand in the file of an audit: its tables and keys, as the settings of ``audit`` declare them."""
 
-import contextlib
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.kinds import Assignments, File, Kind, Parsed, kind_of_setting
 from deepjudge_core.components.strata import FORM, WORDS
 from deepjudge_core.errors import UsageError
+from deepjudge_core.files.absent import NO_SUCH, instead_of
 from deepjudge_core.settings import Matches, Setting, setting, settings_of
 
 TITLES: Mapping[str, str] = {
@@ -178,27 +177,13 @@ def options(owner: type[Any], values: Mapping[str, Any], table: str) -> dict[tup
 
 
 def existing_file(value: str) -> None:
-    """Refuse a file or folder that there is not.
+    """Refuse a file or folder that is not there.
 
     Raises:
         UsageError: Naming it.
     """
     if not Path(value).exists():
-        raise UsageError(f"{value}: no such file or folder; {_place_of(value)}", code="cannot-read")
-
-
-def _place_of(value: str) -> str:
-    # What a person may have meant by a path where nothing is.
-    if value.startswith("~"):
-        return "write the whole path, because ~ does not stand for your home folder here"
-    if not value.isprintable():
-        return r"it has a character that is not shown, such as the tab that \t stands for: write / in paths"
-    path = Path(value)
-    with contextlib.suppress(OSError, ValueError):
-        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
-        if near:
-            return f"did you mean {str(path.parent / near[0])!r}?"
-    return "check its name" if path.is_absolute() else f"paths start in {Path.cwd()}, the folder of this file"
+        raise UsageError(f"{value}: {NO_SUCH}; {instead_of(value)}", code="cannot-read")
 
 
 def _existing_file_with_key(value: str | list[str]) -> None:

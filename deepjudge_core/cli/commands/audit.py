@@ -18,11 +18,12 @@ from deepjudge_core.bundles.settings import BundleSettings
 from deepjudge_core.cli import display, exports, terminal
 from deepjudge_core.cli.applying import options_of_each, with_base
 from deepjudge_core.cli.auditfile.reading import read_plan
-from deepjudge_core.cli.checking import Problems, check_models, check_output, check_there
+from deepjudge_core.cli.checking import Problems, check_models, check_output
 from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.commands.calibrate import STRATUM
 from deepjudge_core.cli.ending import seal, show_page, status_of, warn_of
 from deepjudge_core.cli.many import FolderSettings, ManySettings
+from deepjudge_core.cli.named import absent
 from deepjudge_core.cli.nextsteps import after_audit, needs_controls
 from deepjudge_core.cli.plan import OUTPUT, Plan, work_folder
 from deepjudge_core.cli.sealing import BundleSession, register
@@ -40,7 +41,7 @@ from deepjudge_core.cli.sparing import spare, spare_folder
 from deepjudge_core.cli.status import STATUSES
 from deepjudge_core.components.registry import Adapters, load_registry
 from deepjudge_core.components.strata import Stratum
-from deepjudge_core.errors import UsageError
+from deepjudge_core.errors import UsageError, refuse
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.settings import CalibrationSettings, JudgeSettings
 from deepjudge_core.models.preprocessing import Preprocessing
@@ -157,6 +158,9 @@ class AuditCommand(Command):
         fresh, make = ("fresh",) in named, ("make_controls",) in named
         return AuditOfFile(file=Path(file), output=output, fresh=fresh, make_controls=make)
 
+    def expect_there(self) -> None:
+        """See the base class: what is not there is said with all else that is wrong, when it is run."""
+
     def run(self) -> int:
         """Audit."""
         session = begun(self.confinement)
@@ -169,6 +173,7 @@ class AuditCommand(Command):
     def _plan(self, session: Session) -> Plan:
         # All that can be wrong is looked at before anything is run, and said at once.
         problems, adapters, output = Problems(), session.registry.adapters, self.output or OUTPUT
+        problems.add(self.absent())
         judge, found, beside_controls, forms = None, Found(), tuple[Skipped, ...](), dict[str, Path]()
         suspects, controls = list[Subject](), list[Subject]()
         victim = ModelFile(self.victim, query=QuerySettings(layout=self.query.layout, preprocessing=self.preprocessing))
@@ -180,12 +185,6 @@ class AuditCommand(Command):
             groups, beside_controls = controls_of(self.controls, self.strata, adapters, self.folders)
             victim, controls, suspects = self._subjects(victim, groups, found.models, adapters)
             check_models(victim, controls, suspects, adapters, problems, run=self.inputs.path is not None)
-        with problems.noted():
-            if self.inputs.path is not None:
-                check_there(self.inputs.path, "labelled inputs")
-        with problems.noted():
-            if self.data is not None:
-                check_there(self.data, "training data")
         with problems.noted():
             check_output(output, victim.name, (self.inputs.path, self.data), chosen=self.output is not None)
         with problems.noted():
@@ -256,6 +255,10 @@ class AuditOfFile(Command):
     output: Path | None = None
     fresh: bool = False
     make_controls: bool = False
+
+    def expect_there(self) -> None:
+        """See the base class."""
+        refuse([*absent(self.file)])
 
     def run(self) -> int:
         """Audit."""

@@ -37,7 +37,9 @@ class CommitCommand(Command):
         "--model VICTIM [--inputs DATA] [options] -o COMMITMENT.json",
     )
 
-    suite: Path | None = argument("SUITE", "the suite, from 'deepjudge suite'", default=None, reads=True)
+    suite: Path | None = argument(
+        "SUITE", "the suite, from 'deepjudge suite'", default=None, reads=True, unless=("--model", "")
+    )
     calibration: Path | None = argument(
         "CALIBRATION", "the calibration, from 'deepjudge calibrate'", default=None, reads=True
     )
@@ -125,9 +127,8 @@ class CommitCommand(Command):
 
     def _check(self) -> None:
         # What belongs to the one kind of commitment says nothing in the other.
-        if (self.suite is None) == (self.model is None):
-            found = "none" if self.suite is None else "both"
-            raise UsageError(f"expected SUITE, or --model VICTIM, found {found}", code="missing-value")
+        if self.suite is not None and self.model is not None:
+            raise UsageError("expected SUITE, or --model VICTIM, found both; leave one out", code="conflict")
         chosen = bool(chosen_otherwise(choices_of(self.making)))
         if self.model is None and (self.inputs or chosen):
             text = "--inputs and options of the suite go with --model; a suite that was made has its own"

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from annotated_types import Ge
+
 from deepjudge_core.auditing.audit import audit
 from deepjudge_core.auditing.settings import AuditSettings
 from deepjudge_core.auditing.subject import ModelFile, Subject
@@ -56,7 +58,7 @@ class CompareCommand(Command):
         reads=True,
     )
     base: str | None = base_setting()
-    seed: int = setting(
+    seed: Annotated[int, Ge(0)] = setting(
         "seed of the choice of neurons and of all else that is random", "--seed", default=0, group="suite"
     )
     folders: FolderSettings = part(FolderSettings)

@@ -41,7 +41,7 @@ class PowerCommand(Command):
     """Say how many of a zoo's stolen models an audit would notice."""
 
     suite: Path = argument("SUITE", "the suite, from 'deepjudge suite'", reads=True)
-    zoo: Path = argument("ZOO", "the zoo, a folder from 'deepjudge zoo'")
+    zoo: Path = argument("ZOO", "the zoo, a folder from 'deepjudge zoo'", reads=True)
     calibration: CalibrationSettings = part(CalibrationSettings)
     rules: Annotated[Sequence[str], MinLen(1), Distinct()] = setting(
         "rules that turn distances into a verdict, to compare them; with several rules, write "

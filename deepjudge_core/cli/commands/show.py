@@ -69,8 +69,6 @@ class ShowCommand(Command):
 
     def _sheets(self) -> Iterable[Sheet]:
         path = self.path
-        if not path.exists():
-            raise FileFormatError(f"{path}: no such file or folder", code="cannot-read")
         if is_store(path):
             return list(self._of_results())
         if path.is_dir() and (path / BUNDLE).is_file():

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepjudge_core.auditing.audit import make_suite
+from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import ModelFile
 from deepjudge_core.bundles.commitment import CommitmentError
 from deepjudge_core.bundles.victim import VictimTerms, load_victim
@@ -13,6 +14,7 @@ from deepjudge_core.cli.command import Command
 from deepjudge_core.cli.sources import begun, file_to_write, load
 from deepjudge_core.cli.sparing import spare
 from deepjudge_core.cli.status import NO_COPY
+from deepjudge_core.components.opening import digested
 from deepjudge_core.errors import UsageError
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
 from deepjudge_core.models.preprocessing import Preprocessing
@@ -20,6 +22,9 @@ from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, la
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
 from deepjudge_core.suites.challenge import Given, read_value
+from deepjudge_core.suites.choice import GeneratorChoice
+from deepjudge_core.suites.inputs import Offered
+from deepjudge_core.suites.profile import choices_of
 from deepjudge_core.suites.settings import InputSettings, SuiteSettings
 from deepjudge_core.suites.suite import save_suite
 from deepjudge_core.types import Layout
@@ -75,6 +80,8 @@ class SuiteCommand(Command):
             self.victim, taken, query=QuerySettings(layout=self.layout, preprocessing=self.preprocessing)
         )
         offered = load(replace(self.inputs, layout=self.layout))
+        if victim_terms and offered:  # before anything is made of them
+            self._expect_committed(victim_terms, offered, session)
         suite = make_suite(victim, offered, settings, challenge=challenge, session=session)
         mistakes = tuple(victim_terms.mistakes(suite)) if victim_terms else ()
         if mistakes:
@@ -85,6 +92,13 @@ class SuiteCommand(Command):
         if note:
             terminal.say(terminal.console(), f"metrics     {note}")
         return NO_COPY
+
+    def _expect_committed(self, terms: VictimTerms, offered: Offered, session: Session) -> None:
+        adapter = session.registry.adapters.of_file(self.victim, str(self.victim))
+        choices = choices_of(self.suite, GeneratorChoice.of(self.suite, session.registry.generators))
+        mistakes = tuple(terms.mistakes_of(digested(self.victim, adapter).digest, offered.origin, choices))
+        if mistakes:
+            raise CommitmentError(mistakes)
 
     def _given(self) -> tuple[Given | None, VictimTerms | None]:
         # Both or none: without a commitment, victim, inputs and options could have been chosen by the challenge.

@@ -37,7 +37,7 @@ class VerifyCommand(Command):
 
     statuses = VERIFIED
 
-    bundle: Path = argument("DIR", "the folder that 'deepjudge audit' wrote")
+    bundle: Path = argument("DIR", "the folder that 'deepjudge audit' wrote", reads=True)
     origin: VerifySettings = part(VerifySettings)
     remake: Path | None = setting(
         "make the suite again from this model, the victim, and compare; needs --inputs, and how models and inputs are "

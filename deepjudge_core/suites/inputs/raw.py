@@ -124,8 +124,8 @@ def check_scale(scale: float | None) -> None:
     Raises:
         UsageError: For it.
     """
-    if scale is not None and (scale == 0 or not math.isfinite(scale)):
-        raise UsageError(f"expected a finite scale that is not 0, found {scale:g}", code="wrong-value")
+    if scale is not None and not (scale > 0 and math.isfinite(scale)):
+        raise UsageError(f"expected a finite scale above 0, found {scale:g}", code="wrong-value")
 
 
 def _bounds(
