@@ -45,6 +45,8 @@ EXPORTS: Mapping[str, Export] = {
     "csv": Export(spreadsheet.render, of=(AUDIT,)),
 }
 """By the key in an ``AUDIT.toml``."""
+_ENDINGS: Mapping[str, str] = {".html": "html", ".pdf": "pdf", ".sarif": "sarif", ".csv": "csv"}
+"""What only one of them is called."""
 
 
 def option(name: str) -> str:
@@ -97,6 +99,13 @@ def check(name: str, path: Path, bundle: Path | None, others: Iterable[Path]) ->
     if path.resolve() in {other.resolve() for other in others}:
         raise UsageError(
             f"{path}: expected a different file for each format of the report, found it twice", code="would-overwrite"
+        )
+    meant = _ENDINGS.get(path.suffix.lower(), name)
+    if meant != name:  # a reader of files would take it for what it is not
+        raise UsageError(
+            f"{path}: expected another ending for {option(name)}, found {path.suffix}; {option(meant)} writes such "
+            "a file",
+            code="conflict",
         )
     EXPORTS[name].check()
     return path

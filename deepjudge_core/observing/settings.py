@@ -141,7 +141,7 @@ class QuerySettings:
     )
 
     published: Annotated[str, Matches(DAY, "a day as 2026-01-31")] | None = setting(
-        "day since which the suspects have been public, as you say; the report tells it as your claim",
+        "day since which you say the suspects have been public; the report calls it your claim",
         "--published",
         default=None,
         group="report",
@@ -205,7 +205,7 @@ class OpeningSettings:
     )
     base: str | None = base_setting()
     budget: Annotated[int, Ge(1)] | None = setting(
-        "most inputs that a suspect behind an API may be asked, those of an interrupted run included",
+        "greatest number of inputs that a suspect behind an API may be asked, including those of an interrupted run",
         "--budget",
         default=None,
         group="suspect",

@@ -90,7 +90,7 @@ class ArraySettings:
         usual="inferred from the inputs",
     )
     resize: Annotated[str, Matches(RESIZING, 'crop or stretch, with or without a size as "crop:224"')] | None = setting(
-        "how pictures get the victim's size: crop or stretch, as crop:HxW if it takes any",
+        "how pictures get the victim's size: crop or stretch; crop:HxW if it takes any size",
         "--resize",
         default=None,
         group="data",

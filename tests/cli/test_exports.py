@@ -112,6 +112,7 @@ def test_nor_through_a_link(cli: Cli) -> None:
         (("--html", "x" * 300), "cannot-write", (f"{'x' * 300}: ", "File name too long")),
         (("--html", "no/r.html"), "cannot-write", ("no/r.html: ", "folder no")),
         (("--html", "r", "--markdown", "controls/../r"), "would-overwrite", ("controls/../r: ", "found it twice")),
+        (("--html", "r.pdf"), "conflict", ("r.pdf: ", "--html", "--pdf")),
         (("--html", "r", "--markdown", "./r"), "would-overwrite", ("deepjudge: r: ", "found it twice")),
     ],
 )

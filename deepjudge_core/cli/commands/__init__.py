@@ -51,7 +51,7 @@ COMMANDS = Commands(
         "and neither data nor controls are needed.",
         "key": "Make the secret key of a watermark or fingerprint of your model.",
         "embed": "Train your model until it carries the keys of watermarks, and write it as another model.",
-        "suite": "Make a suite of test cases from the victim, and of sketches of its weights.",
+        "suite": "Make a suite from the victim: test cases, and sketches of its weights.",
         "observe": "Record a model's answers to a suite where the model is, to judge them elsewhere.",
         "calibrate": "Record the controls' answers to a suite, which set the thresholds.",
         "judge": "Judge whether suspects are copies of the victim.",

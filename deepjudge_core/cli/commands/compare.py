@@ -59,7 +59,7 @@ class CompareCommand(Command):
     )
     base: str | None = base_setting()
     seed: Annotated[int, Ge(0)] = setting(
-        "seed of the choice of neurons and of all else that is random", "--seed", default=0, group="suite"
+        "seed of the choice of neurons and of all other random choices", "--seed", default=0, group="suite"
     )
     folders: FolderSettings = part(FolderSettings)
     resume: ResumeSettings = part(ResumeSettings)

@@ -32,7 +32,7 @@ from deepjudge_core.types import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteCommand(Command):
-    """Make a suite of test cases from the victim, and of sketches of its weights."""
+    """Make a suite from the victim: test cases, and sketches of its weights."""
 
     victim: Path = argument("VICTIM", "your model, the victim", reads=True)
     inputs: InputSettings = part(InputSettings)
@@ -42,8 +42,8 @@ class SuiteCommand(Command):
     preprocessing: Preprocessing | None = victim_input_setting()
     confinement: Confinement = part(Confinement)
     challenge: str | None = setting(
-        "draw half of the seeds, and what is random of their cases, by this value, which somebody else gave after the "
-        "commitment; the cases made so are also judged apart",
+        "value that somebody else gave after the commitment; half of the seeds, and all that is random in their "
+        "cases, follow from it, and these cases are also judged by themselves",
         "--challenge",
         default=None,
         group="bundle",
