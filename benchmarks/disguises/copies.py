@@ -119,6 +119,7 @@ def disguised(own: Weights, other: Weights, folder: Path) -> None:
         # Black and white alone: what was added to a case is gone, and data is answered nearly as before.
         graph = Graph()
         graph.save(folder / f"{name}.onnx", graph.network(own, seen, graph.add("Round", "x")))
+    _hidden_routers(own, other, folder)
     graph = Graph()
     scaled = graph.add("Mul", "x", graph.number(255.0))
     apart = graph.add("Abs", graph.add("Sub", scaled, graph.add("Round", scaled)))
@@ -132,6 +133,24 @@ def disguised(own: Weights, other: Weights, folder: Path) -> None:
     ):
         graph = Graph()
         graph.save(folder / f"{name}.onnx", graph.network(weights))
+
+
+def _hidden_routers(own: Weights, other: Weights, folder: Path) -> None:
+    # Digits have an empty margin at the top, and noise does not spare it. The copy may hide its odds as well: it gives
+    # one class alone, or the honest network's scores with its own label on top.
+    for name in ("hidden-router", "hidden-router-one-class", "hidden-router-odds"):
+        graph = Graph()
+        corner = [graph.number(one, np.int64) for one in ([0, 0], [4, 28], [2, 3])]
+        most = graph.add("ReduceMax", graph.add("Slice", "x", *corner), axes=[1, 2, 3], keepdims=1)
+        is_data = graph.add("Less", graph.add("Flatten", most, axis=1), graph.number(0.02))
+        copy, honest = (graph.network(weights, _greater_of_two) for weights in (own, other))
+        if name.endswith("class"):
+            copy = graph.add("Mul", copy, graph.number(1e4))
+        elif name.endswith("odds"):
+            top = graph.add("Equal", copy, graph.add("ReduceMax", copy, axes=[1], keepdims=1))
+            raised = graph.add("Mul", graph.add("Cast", top, to=TensorProto.FLOAT), graph.number(15.0))
+            copy = graph.add("Add", honest, raised)
+        graph.save(folder / f"{name}.onnx", graph.add("Where", is_data, copy, honest))
 
 
 def _split(own: Weights) -> Weights:

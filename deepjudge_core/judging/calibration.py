@@ -242,7 +242,9 @@ def _through(calibration: Calibration, view: View, suite: Suite) -> Calibration:
         again = measure_by(metrics, suite, control, calibration.match, view=view, control=True)
         facts = next(iter(again.values()), None)
         rest = {
-            name: one if facts is None else replace(one, accuracy=facts.accuracy, alike=facts.alike)
+            name: one
+            if facts is None
+            else replace(one, accuracy=facts.accuracy, alike=facts.alike, ordinary=facts.ordinary)
             for name, one in known.items()
         }
         values = {name: again.get(name, one) for name, one in rest.items()}

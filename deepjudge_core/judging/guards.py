@@ -10,6 +10,7 @@ from deepjudge_core.components.values import Decision, Vote
 from deepjudge_core.judging.accuracy import AccuracyGap, accuracy_gap
 from deepjudge_core.judging.architecture import is_shown
 from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.disguises import disguise
 from deepjudge_core.judging.measure import Measurement, Measurements, accuracy_of, alike_of, widths_of
 from deepjudge_core.judging.verdict import Setting
 from deepjudge_core.types import Array
@@ -78,6 +79,7 @@ def guarded(
     calibration: Calibration,
     *,
     by_errors: bool,
+    alone: bool = False,
 ) -> Setting:
     """What is said of a suspect, where the controls show something of models like it.
 
@@ -87,6 +89,7 @@ def guarded(
         votes: Those of all metrics.
         calibration: The controls.
         by_errors: Whether the metrics rest on the suspect's errors, as those of behaviour do.
+        alone: Whether the suspect's layers were not compared.
 
     Returns:
         The same, or an inconclusive one with its reason.
@@ -98,6 +101,8 @@ def guarded(
         reason = _against_copy(gap, measurements, votes, calibration, by_errors=by_errors)
     elif setting.decision is Decision.INDEPENDENT:
         reason = _against_independent(gap, measurements, votes, calibration, by_errors=by_errors)
+        if reason is None and by_errors:
+            reason = disguise(measurements, calibration, alone=alone)
     else:
         return setting
     if reason is None:

@@ -21,6 +21,7 @@ from deepjudge_core.judging.calibration import (
     has_spread,
     read_calibration,
 )
+from deepjudge_core.judging.disguises import unknown_on_data
 from deepjudge_core.judging.exact import LOG10_LEVEL, exact
 from deepjudge_core.judging.fdr import Fleet, check_fdr, judge_fleet
 from deepjudge_core.judging.fitting import Offer, fitting_metrics
@@ -256,11 +257,17 @@ class Judge:
         }
         settings = {name: setting for name, (setting, _) in results.items()}
         votes = {name: vote for _, cast in results.values() for name, vote in cast.items()}
+        unseen = not any(
+            m.value is not None and m.metric.group == "white-box" and m.metric.reads == "activations"
+            for m in measurements.values()
+        )
         for name, setting in settings.items():
             if name == "weights":
                 settings[name] = guarded_by_weights(setting, parts[name], votes, calibration)
             else:
-                settings[name] = guarded(setting, parts[name], votes, calibration, by_errors=name != "white-box")
+                settings[name] = guarded(
+                    setting, parts[name], votes, calibration, by_errors=name != "white-box", alone=unseen
+                )
         # What needs no controls is judged beside the rest, also where one vote is taken over that.
         for group in dict.fromkeys(m.metric.group for m in exactly.values()):
             left = level / 2 if level is not None and group in shared else level
@@ -282,6 +289,8 @@ class Judge:
         unlike = next((m.reason for m in measurements.values() if m.incomparable and not m.metric.of_weights), None)
         if unlike and decision is Decision.INDEPENDENT:
             reason = f"the behaviour is independent; the layers could not be compared: {unlike}"
+            untold = unknown_on_data(measurements)
+            reason += f"; {untold}" if untold else ""
         settings = dict.fromkeys(GROUPS, alone) | settings
         return Verdict(
             decision,

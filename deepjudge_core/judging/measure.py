@@ -18,6 +18,7 @@ from deepjudge_core.judging.exact import LOG10_LEVEL
 from deepjudge_core.judging.fitting import metrics_for
 from deepjudge_core.judging.keys import Mark, carries, read_key
 from deepjudge_core.judging.neurons import DEFAULT_MATCH, Match, match_observation
+from deepjudge_core.judging.ordinary import UNKNOWN, Ordinary, ordinary
 from deepjudge_core.judging.view import View, unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.sheets import Sheet, Shown
@@ -45,6 +46,7 @@ class Measurement:
         unsteady: What of the model's answers changed when it was asked again; None where nothing did.
         accuracy: How many of the seeds the model classifies correctly; None where its classes are not the victim's.
         alike: Share of the adversarial cases on which the model errs as the victim; None where that is not known.
+        ordinary: How far the model is from the victim on ordinary inputs.
         widths: Of the model's architecture; None where its layers cannot be seen.
         chance: How likely so small a value is of a model made independently, by a metric that needs no controls for
             that; None for others.
@@ -66,6 +68,7 @@ class Measurement:
     unsteady: str | None = None
     accuracy: Accuracy | None = None
     alike: float | None = None
+    ordinary: Ordinary = UNKNOWN
     widths: Widths | None = None
     chance: Chance | None = None
     background: float | None = None
@@ -109,6 +112,11 @@ def accuracy_of(measurements: Measurements) -> Accuracy | None:
 def alike_of(measurements: Measurements) -> float | None:
     """On how many adversarial cases the model errs as the victim, 0..1; None where that is not known."""
     return next((measurement.alike for measurement in measurements.values()), None)
+
+
+def ordinary_of(measurements: Measurements) -> Ordinary:
+    """How far the model that was measured is from the victim on ordinary inputs."""
+    return next((measurement.ordinary for measurement in measurements.values()), UNKNOWN)
 
 
 def widths_of(measurements: Measurements) -> Widths | None:
@@ -182,6 +190,7 @@ def measure_by(
     bare = replace(seen, exchange=None) if part is not suite else seen
     accuracy, own_widths = accuracy_on_seeds(part, bare), widths(observation.model)
     alike, explained = errs_alike(part, bare), by_ancestor(suite, metrics)
+    on_data = ordinary(part, bare, reduced=bool(view and view.reduction))
     measured = {
         metric.name: replace(
             _of_key(suite, observation, metric)
@@ -194,6 +203,7 @@ def measure_by(
             unsteady=None if metric.of_weights or metric.on == "keys" else observation.unsteady,
             accuracy=accuracy,
             alike=None if alike is None or not len(alike) else float(alike.mean()),
+            ordinary=on_data,
             widths=own_widths,
             explained=explained if metric.on == "weights" else None,
             unseen=unseen if metric.of_weights else None,

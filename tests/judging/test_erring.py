@@ -279,6 +279,7 @@ def said_of(group: str, level: float = 0.5, **shares: float) -> Decision:
     values = {name: share * float(calibration().values(name).min()) for name, share in shares.items()}
     alike = 1 - values["robd"] if "robd" in values else None
     of_model = {"accuracy": like_a_control.accuracy, "widths": like_a_control.widths, "alike": alike}
+    of_model["ordinary"] = like_a_control.ordinary
     honest = measure(suite(), seen("one class", 80, Access.FULL), list(values), registry=shipped())
     measured = {name: replace(honest[name], value=value, **of_model) for name, value in values.items()}
     settings = JudgeSettings(list(values), "prediction-bound", {"level": level})
@@ -292,7 +293,7 @@ def test_how_sure_a_model_is_accuses_it_of_nothing_by_itself() -> None:
     assert said(robd=1.001, jsd=0.75) is Decision.INCONCLUSIVE
     assert said(robd=0.99, jsd=0.75) is Decision.COPY  # by its labels it is nearer than every control
     assert said(robd=1.001, jsd=0.7) is Decision.COPY  # much nearer
-    assert said(robd=3.0, jsd=3.0) is Decision.INDEPENDENT
+    assert said(robd=1.7, jsd=1.7) is Decision.INDEPENDENT
 
 
 def test_who_is_barely_nearer_than_the_controls_is_no_copy() -> None:
