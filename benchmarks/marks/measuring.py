@@ -35,16 +35,19 @@ class Found:
         plan: The key.
         marked: Of the model that carries it.
         stolen: Attack to what is counted of the model, with all independents as controls, and "copy" or why not.
+        accuracies: Attack to the accuracy of that model.
         matched: Of each independent the trials that match, and of how many.
-        accused: Share of the independents that are accused at 1 %: each beside 24 drawn controls.
+        accused: Share of the independents that are accused at 1 %: each beside 24 drawn controls. None where there are
+            no more than that.
         cost: What ``deepjudge embed`` said of accuracy; empty for a fingerprint.
     """
 
     plan: Plan
     marked: Counted
     stolen: dict[str, tuple[Counted | None, str]]
+    accuracies: dict[str, float]
     matched: list[tuple[int, int]]
-    accused: float
+    accused: float | None
     cost: str
 
 
@@ -131,18 +134,21 @@ def _measure(study: Study, plan: Plan, suite: Suite, honest: Sequence[Observatio
     calibration = Calibration(suite.digest, tuple(honest), measured)
     [name] = measured[0]
     stolen: dict[str, tuple[Counted | None, str]] = {}
+    accuracies: dict[str, float] = {}
     zoo = load_zoo(study.zoo(plan))
     for model in zoo.of("stolen", far=True):
         [seen] = _answers(zoo.path(model), [suite], session)
         setting, votes, found = judge_marks(_measured(suite, seen, session), calibration)
         stolen[model.attack or ""] = found.get(name), "copy" if setting.decision else votes[name].reason or ""
+        if model.accuracy is not None:
+            accuracies[model.attack or ""] = model.accuracy
     own = counted(_measured(suite, replace(suite.victim, suite=suite.digest), session)[name], calibration)
     assert own is not None
     readings = [one[name].readings for one in measured]
     matched = [(best.found, best.of) for best in (min(r, key=lambda x: x.distance) for r in readings if r)]
     embedded = study.folder(plan) / "embed.txt"
     said = embedded.read_text("utf-8") if embedded.exists() else ""
-    return Found(plan, own, stolen, matched, _accused(name, calibration), said)
+    return Found(plan, own, stolen, accuracies, matched, _accused(name, calibration), said)
 
 
 def _suite(study: Study, plan: Plan, session: Session) -> Suite:
@@ -156,7 +162,7 @@ def _suite(study: Study, plan: Plan, session: Session) -> Suite:
     return suite
 
 
-def _accused(name: str, calibration: Calibration) -> float:
+def _accused(name: str, calibration: Calibration) -> float | None:
     # Each independent in its turn is the suspect of some audits.
     random = np.random.default_rng(0)
     count, accused, asked = len(calibration.controls), 0, 0
@@ -173,4 +179,4 @@ def _accused(name: str, calibration: Calibration) -> float:
             setting, _, _ = judge_marks({name: calibration.measurements[place][name]}, beside, LEVEL)
             accused += setting.decision is not None
             asked += 1
-    return accused / asked
+    return accused / asked if asked else None

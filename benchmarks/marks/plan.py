@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 QUICK = ("ft-al", "rt-al", "p-60", "permute-rescale", "quantize-int8")
-SLOW = ("knockoff", "distill", "adapt-b", "adv-train")
-"""In every way in which a model is stolen: the quick ones fine-tune, prune, disguise and convert it."""
+"""Ways in which a model is stolen: fine-tuned, pruned, disguised, converted."""
+EXTRACTING = ("knockoff", "distill")
+"""Trained on answers: to inputs of another task, and to the thief's own of the same one."""
+HARDENING = ("adv-train", "adapt-b")
+"""Trained on, so that inputs near the boundary get other answers; of the latter, the suite's own cases."""
 FARM = ("knockoff", "distill", "jba", "esa", "adv-train", "ft-al")
 """What the models are made by that keys are made from."""
 EXTRACTED = ("knockoff", "distill", "jba", "esa")

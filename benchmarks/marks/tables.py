@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from measuring import Found, Missed
-from plan import QUICK, SLOW
+from plan import EXTRACTING, HARDENING, QUICK
 
 from deepjudge_core.judging.exact import power_of_ten
 from deepjudge_core.judging.verdict import Counted
@@ -30,7 +30,8 @@ def tables_of(found: Iterable[Found], missed: Iterable[Missed]) -> str:
     rows, extracted = list(found), list(missed)
     parts = [
         _matches("Fine-tuned, pruned, disguised, converted", rows, QUICK, ("fine-tuning", "pruning")),
-        _matches("Extracted and hardened", rows, SLOW, ("extraction",)),
+        _matches("Extracted and hardened", rows, (*EXTRACTING, *HARDENING), ("extraction",)),
+        _thefts(rows),
         _independents(rows),
         _missed(extracted) if extracted else (),
         _costs(rows),
@@ -48,9 +49,20 @@ def _matches(title: str, rows: list[Found], attacks: Sequence[str], paper: Seque
     yield f"| {' | '.join(['key', 'marked', *attacks, *said])} |"
     yield f"| {' | '.join(['---'] * (2 + len(attacks) + len(said)))} |"
     for row in rows:
-        cells = [_cell(*row.stolen[attack]) if attack in row.stolen else "-" for attack in attacks]
+        cells = [_cell(*row.stolen[attack]) if attack in row.stolen else "not measured" for attack in attacks]
         answers = [row.plan.paper.get(way, "-") for way in paper]
         yield f"| {' | '.join([row.plan.name, _count(row.marked), *cells, *answers])} |"
+
+
+def _thefts(rows: list[Found]) -> Iterator[str]:
+    yield "### How good the stolen models are"
+    yield ""
+    yield "| attack | models | accuracy: least, greatest |"
+    yield "| --- | ---: | --- |"
+    for attack in (*QUICK, *EXTRACTING, *HARDENING):
+        shares = [row.accuracies[attack] for row in rows if attack in row.accuracies]
+        if shares:
+            yield f"| {attack} | {len(shares)} | {min(shares):.1%}, {max(shares):.1%} |"
 
 
 def _independents(rows: list[Found]) -> Iterator[str]:
@@ -62,7 +74,8 @@ def _independents(rows: list[Found]) -> Iterator[str]:
         found = np.array([found for found, _ in row.matched])
         of = max((of for _, of in row.matched), default=0)
         spread = f"{found.mean():.1f}, {found.max()} of {of}" if len(found) else "not measured"
-        yield f"| {row.plan.name} | {len(row.matched)} | {spread} | {row.accused:.2%} |"
+        accused = "not measured" if row.accused is None else f"{row.accused:.2%}"
+        yield f"| {row.plan.name} | {len(row.matched)} | {spread} | {accused} |"
 
 
 def _missed(rows: list[Missed]) -> Iterator[str]:

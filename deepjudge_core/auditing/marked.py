@@ -9,8 +9,12 @@ from deepjudge_core.components.schemes import Key, KeyAnswers, Reading
 from deepjudge_core.errors import IncomparableError, InputError, PluginError, one_line
 from deepjudge_core.judging.keys import Mark, carries, marks_of, read_key
 from deepjudge_core.models.model import Model
+from deepjudge_core.naming import option
 from deepjudge_core.observing.keys import answer_keys, with_matrices
 from deepjudge_core.suites.suite import Suite
+
+_EDGE = 1e-5  # of the range, by which inputs may leave it
+_NARROW = 0.01  # of the range: inputs that differ by less are on another scale, such as 0..1 among 0..255
 
 
 def asked_keys(suite: Suite, victim: Model, keys: Mapping[str, Key]) -> Suite:
@@ -124,7 +128,6 @@ def _strength(reading: Reading) -> tuple[bool, float]:
 
 def _check_fit(name: str, key: Key, suite: Suite) -> None:
     victim, shape = suite.victim.model, suite.cases.inputs.shape[1:]
-    low, high = suite.bounds
     if key.shape != shape:
         raise InputError(
             f"{name}: expected a key of inputs of shape {_sized(shape)}, found one of {_sized(key.shape)}; make it "
@@ -142,14 +145,32 @@ def _check_fit(name: str, key: Key, suite: Suite) -> None:
             f"{name}: expected a key of the victim's layers, found one of {unknown[0]!r}; make it from this victim",
             code="conflict",
         )
-    if key.inputs is not None:
-        edge = 1e-5 * (high - low)
-        if not (low - edge <= key.inputs.min() and key.inputs.max() <= high + edge):
-            raise InputError(
-                f"{name}: expected inputs in {low:g}..{high:g}, as those of the suite, found "
-                f"{key.inputs.min():g}..{key.inputs.max():g}; make the key and the suite with the same scale",
-                code="conflict",
-            )
+    check_range(name, key, suite.bounds, "the suite's inputs")
+
+
+def check_range(name: str, key: Key, bounds: tuple[float, float], others: str) -> None:
+    """Refuse a key whose inputs are on another scale than others.
+
+    Args:
+        name: What messages call the key.
+        key: The key.
+        bounds: Least and greatest value of the others.
+        others: What they are, for messages.
+
+    Raises:
+        InputError: When inputs of the key lie outside, or all within next to nothing of the range.
+    """
+    if key.inputs is None:
+        return
+    (low, high), least, greatest = bounds, float(key.inputs.min()), float(key.inputs.max())
+    edge = _EDGE * (high - low)
+    if low - edge <= least and greatest <= high + edge and greatest - least >= _NARROW * (high - low):
+        return
+    raise InputError(
+        f"{name}: expected a key on the scale of {others}, {low:g}..{high:g}, found inputs in "
+        f"{least:g}..{greatest:g}; give the same {option('scale')} everywhere",
+        code="conflict",
+    )
 
 
 def _sized(shape: tuple[int, ...]) -> str:

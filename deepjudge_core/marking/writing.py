@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deepjudge_core.auditing.marked import check_range
 from deepjudge_core.auditing.owner import Owner, owner_of
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import LiveModel, ModelFile, Subject
@@ -122,6 +123,7 @@ def embed(
     shape = own.inputs.shape[1:]
     for name, key in keys.items():
         check_key(name, key, schemes[name], network, shape)
+        check_range(name, key, hull(own.bounds), "the training data")
     target = _target(path, network, source)
     prepare = _prepare(owner, own, victim.name)
     before = accuracy(network, prepare(tests.x), tests.y)
@@ -153,8 +155,8 @@ def embed(
             _check_learnt(name, reading)
         if after < before - settings.cost:
             raise EmbeddingError(
-                f"{victim.name}: expected an accuracy of {before - settings.cost:.1%} or more with the keys, found "
-                f"{after:.1%} ({before:.1%} without them); nothing was written. Train for more {option('epochs')}, or "
+                f"{victim.name}: expected an accuracy of {before - settings.cost:.2%} or more with the keys, found "
+                f"{after:.2%} ({before:.2%} without them); nothing was written. Train for more {option('epochs')}, or "
                 f"with a lower {option('rate')}, or allow more with {option('cost')}"
             )
         found = digests.of_file(file).digest

@@ -54,6 +54,7 @@ def test_a_key_is_made_shown_and_found_in_a_copy(keyed: Cli) -> None:
     assert Path("s").stat().st_mode & 0o777 == 0o600
     save_marked("copy.toy", [key], noise=0.002)
     assert keyed("calibrate", "s", "controls", "-o", "c")[0] == 0
+    assert "adi" in next(line for line in keyed("commit", "s", "c", "-o", "t")[1].splitlines() if "keys" in line)
     status, out, _ = keyed("judge", "s", "c", "copy.toy", *HOW)
     assert (status, "adi" in out) == (1, True)
     status, out, _ = keyed("show", "s")
@@ -78,6 +79,19 @@ def test_equal_arguments_give_equal_bytes(cli: Cli) -> None:
     assert Path("a").read_bytes() == Path("b").read_bytes()
     assert cli(*MAKE, "-o", "c")[0] == 0
     assert dj.load_key("c").nonce != dj.load_key("a").nonce
+
+
+def test_no_other_key_is_written_over(cli: Cli) -> None:
+    assert cli(*MAKE, "--nonce", NONCE, "-o", "k")[0] == 0
+    before = Path("k").read_bytes()
+    cli.refuses(2, "would-overwrite", *MAKE, "-o", "k")
+    cli.refuses(2, "would-overwrite", *MAKE, "--nonce", "0b" * 32, "-o", "k")
+    assert cli(*MAKE, "--nonce", NONCE, "-o", "k")[0] == 0
+    assert Path("k").read_bytes() == before
+
+
+def test_the_next_command_reads_inputs_in_the_same_way(cli: Cli) -> None:
+    assert "--bounds 0,2 " in cli(*MAKE, "--bounds", "0,2", "-o", "k")[1].splitlines()[-1]
 
 
 def test_python_makes_the_same_key(cli: Cli) -> None:
@@ -174,6 +188,7 @@ def test_an_audit_takes_keys_from_its_file_and_notices_another_one(keyed: Cli) -
     suite = dj.load_suite("out/suite.safetensors")
     assert [key.nonce.hex() for key in suite.keys] == [NONCE]
     # The file has the same name, and another key that the victim does not carry.
+    Path(KEY).unlink()
     assert keyed(*MAKE, "--nonce", "0b" * 32, "-o", KEY)[0] == 0
     status, _, err = keyed("audit", "audit.toml")
     assert (status, "(conflict)" in err) == (4, True)

@@ -167,6 +167,8 @@ def changed(old: str, new: str) -> tuple[str, ...]:
         (4, "conflict", changed("0.key", "shape.key")),
         (4, "conflict", changed("0.key", "classes.key")),
         (4, "conflict", changed("0.key", "fingerprint.key")),
+        (4, "conflict", changed("0.key", "bright.key")),
+        (4, "conflict", changed("0.key", "dark.key")),
         (2, "unknown-name", changed("0.key", "unknown.key")),
         (2, "conflict", (*GIVEN[:3], "again.key", *GIVEN[3:])),
         (2, "wrong-value", (*GIVEN, "--cost", "2")),
@@ -182,6 +184,8 @@ def test_mistakes_are_one_line_and_write_nothing(data: Cli, status: int, code: s
         "shape": replace(key, shape=(64,), inputs=np.asarray(key.inputs).reshape(-1, 64)).completed(),
         "classes": replace(key, classes=7).completed(),
         "fingerprint": replace(key, scheme="ipguard", drawn=None),
+        "bright": replace(key, inputs=np.asarray(key.inputs) * 255).completed(),
+        "dark": replace(key, inputs=np.asarray(key.inputs) / 255).completed(),
         "unknown": replace(key, scheme="nobody-knows").completed(),
     }
     for name, other in others.items():

@@ -22,6 +22,7 @@ from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.settings import Names, argument, part, setting
 from deepjudge_core.suites.choice import GeneratorChoice
+from deepjudge_core.suites.keys import names_of
 from deepjudge_core.suites.observation import load_observation
 from deepjudge_core.suites.profile import choices_of, chosen_otherwise
 from deepjudge_core.suites.settings import ArraySettings, InputSettings, SuiteSettings
@@ -155,6 +156,7 @@ class CommitCommand(Command):
             f"calibration {terms.calibration or 'none'}",
             f"rule        {rule} ({terms.components[f'rule {rule}']})",
             f"metrics     {', '.join(terms.judging.metrics)}",
+            *([f"keys        {', '.join(names_of(suite.keys))}"] if suite.keys else []),
             *([f"suspects    {len(set(suspects))}"] if suspects else []),
             *([f"runs        {runs.count} before, with the head {runs.head}"] if runs.count else []),
         ]

@@ -12,14 +12,14 @@ from deepjudge_core.cli.sparing import spare
 from deepjudge_core.cli.status import NO_COPY
 from deepjudge_core.components.registry import Configured
 from deepjudge_core.components.schemes import Key, Scheme
-from deepjudge_core.errors import UsageError
+from deepjudge_core.errors import FileFormatError, UsageError
 from deepjudge_core.marking.making import key_of
 from deepjudge_core.marking.settings import KeySettings
 from deepjudge_core.models.preprocessing import Preprocessing
 from deepjudge_core.observing.settings import OpeningSettings, QuerySettings, layout_setting, victim_input_setting
 from deepjudge_core.sandbox.policy import Confinement
 from deepjudge_core.settings import argument, part, setting
-from deepjudge_core.suites.keys import save_key, sheet_of_key
+from deepjudge_core.suites.keys import load_key, save_key, sheet_of_key
 from deepjudge_core.suites.settings import InputSettings
 from deepjudge_core.types import Layout
 from deepjudge_core.zoo.manifest import load_zoo
@@ -54,6 +54,8 @@ class KeyCommand(Command):
         session, out = begun(self.confinement), terminal.console()
         [scheme] = session.registry.schemes.configure([self.scheme], {self.scheme: self.key.options})
         file_to_write(self.output)
+        nonce = None if self.key.nonce is None else bytes.fromhex(self.key.nonce)
+        _spare_key(self.output, nonce)
         spare([self.victim], [self.output], models=session.registry.adapters)
         inputs = load(replace(self.inputs, layout=self.layout))
         if inputs is None:
@@ -69,7 +71,7 @@ class KeyCommand(Command):
             inputs,
             auxiliary=auxiliary,
             zoo=None if self.key.zoo is None else load_zoo(self.key.zoo),
-            nonce=None if self.key.nonce is None else bytes.fromhex(self.key.nonce),
+            nonce=nonce,
             session=session,
         )
         save_key(self.output, key)
@@ -82,6 +84,23 @@ class KeyCommand(Command):
         # A watermark is embedded first; of a fingerprint, the victim already answers as the key says.
         if scheme.component.embed is not None:
             marked = self.victim.with_name("marked")
-            return command_line("embed", self.victim, self.output, "--data", _TRAINING, "-o", marked)
+            options = shared_options(self, "embed")
+            return command_line("embed", self.victim, self.output, "--data", _TRAINING, *options, "-o", marked)
         options = shared_options(self, "suite")
         return command_line("suite", self.victim, *options, "--key", self.output, "-o", _SUITE)
+
+
+def _spare_key(path: Path, nonce: bytes | None) -> None:
+    # A key that is lost is lost for good: nothing but its nonce makes it again.
+    if not path.is_file():
+        return
+    try:
+        found = load_key(path)
+    except FileFormatError:
+        return
+    if found.nonce != nonce:
+        raise UsageError(
+            f"{path}: expected a new file, found another key, which cannot be made again without its nonce; choose "
+            "another name, or remove the key",
+            code="would-overwrite",
+        )
