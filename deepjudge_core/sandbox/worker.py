@@ -212,8 +212,9 @@ def _code(error: BaseException | None) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    # What a library says may be the model's choice: it is cleaned and cut there, and once more on the other side.
-    return str(error) if isinstance(error, DeepJudgeError) else first_line(error)
+    # What a library says may be the model's choice: it is cleaned and cut there, and once more on the other side, which
+    # gives the error a code of its own.
+    return str(error).removesuffix(f" ({error.code})") if isinstance(error, DeepJudgeError) else first_line(error)
 
 
 def _import_own_code(label: str, code: str, folder: str) -> None:

@@ -34,7 +34,7 @@ def read_matrices(weights: StoredWeights, places: Sequence[int]) -> dict[int, Ar
     for place in places:
         if place >= len(views):
             raise ModelError(
-                f"{weights.name}: expected a matrix {place + 1} that gives hidden neurons, found {len(views)} of them",
+                f"{weights.name}: expected {place + 1} matrices or more that give hidden neurons, found {len(views)}",
                 code="wrong-format",
             )
         width, view = views[place]

@@ -148,6 +148,13 @@ def test_what_fails_in_a_worker_is_the_error_that_is_said(tmp_path: Path, victim
             answer()
 
 
+def test_an_error_of_a_worker_has_one_code(victim: Path) -> None:
+    with opened(victim) as sketcher, pytest.raises(ModelError) as caught:
+        sketcher.matrices([999])
+    assert str(caught.value).endswith(f" ({caught.value.code})")
+    assert str(caught.value).count("(") == 1
+
+
 def test_what_lies_beside_a_file_of_a_folder_is_read(tmp_path: Path, victim: Path) -> None:
     folder, words = tmp_path / "model", {f"word {place}": place for place in range(64)}
     folder.mkdir()

@@ -83,7 +83,7 @@ class KeyCommand(Command):
     def _next(self, key: Key, scheme: Configured[Scheme]) -> str:
         # A watermark is embedded first; of a fingerprint, the victim already answers as the key says.
         if scheme.component.embed is not None:
-            marked = self.victim.with_name("marked")
+            marked = self.victim.with_name("marked" if self.victim.stem != "marked" else "marked-again")
             options = shared_options(self, "embed")
             return command_line("embed", self.victim, self.output, "--data", _TRAINING, *options, "-o", marked)
         options = shared_options(self, "suite")
