@@ -169,11 +169,10 @@ def _accused(name: str, calibration: Calibration) -> float | None:
     for _ in range(_DRAWS):
         order = random.permutation(count)
         few, rest = order[:_CONTROLS], order[_CONTROLS:]
-        beside = replace(
-            calibration,
+        beside = Calibration(
+            calibration.suite,
             controls=tuple(calibration.controls[place] for place in few),
             measurements=tuple(calibration.measurements[place] for place in few),
-            strata=tuple(calibration.strata[place] for place in few) if calibration.strata else (),
         )
         for place in rest:
             setting, _, _ = judge_marks({name: calibration.measurements[place][name]}, beside, LEVEL)

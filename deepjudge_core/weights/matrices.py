@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepjudge_core.errors import ModelError
+from deepjudge_core.text import counted
 from deepjudge_core.types import Array
 from deepjudge_core.weights.roles import find_roles
 from deepjudge_core.weights.values import StoredWeights, View
@@ -34,7 +35,8 @@ def read_matrices(weights: StoredWeights, places: Sequence[int]) -> dict[int, Ar
     for place in places:
         if place >= len(views):
             raise ModelError(
-                f"{weights.name}: expected {place + 1} matrices or more that give hidden neurons, found {len(views)}",
+                f"{weights.name}: expected at least {counted(place + 1, 'matrix', 'matrices')} of hidden neurons, "
+                f"found {len(views)}",
                 code="wrong-format",
             )
         width, view = views[place]
