@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE)]
 
 from making import Study, make_all  # noqa: E402
-from measuring import measure_all, measure_missed  # noqa: E402
+from measuring import measure_all, measure_by_default  # noqa: E402
 from plan import PLANS  # noqa: E402
 from tables import tables_of, write  # noqa: E402
 
@@ -33,8 +33,8 @@ def main() -> int:
     if not arguments.tables:
         make_all(study, plans)
     if not arguments.make:
-        missed = measure_missed(study) if study.extracted.exists() else ()
-        text = tables_of(measure_all(study, plans), missed)
+        by_default = measure_by_default(study) if study.extracted.exists() else None
+        text = tables_of(measure_all(study, plans), by_default)
         print(text)
         if len(plans) == len(PLANS):
             write(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from making import Study
-from plan import PLANS, Plan
+from plan import Plan
 
 import deepjudge_core as dj
 from deepjudge_core.auditing.session import Session
@@ -22,9 +22,12 @@ from deepjudge_core.judging.verdict import Counted
 from deepjudge_core.observing.keys import answer_keys, with_matrices
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, load_suite, save_suite
-from deepjudge_core.zoo.manifest import load_zoo
+from deepjudge_core.zoo.manifest import Zoo, ZooModel, load_zoo
 
 _CONTROLS, _DRAWS = 24, 40
+
+Cell = tuple[Counted | None, str]
+"""What is counted of a model, and "copy" or why not."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Found:
         marked: Of the model that carries it.
         stolen: Attack to what is counted of the model, with all independents as controls, and "copy" or why not.
         accuracies: Attack to the accuracy of that model.
+        others: Models that were extracted from the unmarked victim with another seed, and the same of each.
         matched: Of each independent the trials that match, and of how many.
         accused: Share of the independents that are accused at 1 %: each beside 24 drawn controls. None where there are
             no more than that.
@@ -44,8 +48,9 @@ class Found:
 
     plan: Plan
     marked: Counted
-    stolen: dict[str, tuple[Counted | None, str]]
+    stolen: dict[str, Cell]
     accuracies: dict[str, float]
+    others: list[tuple[ZooModel, Cell]]
     matched: list[tuple[int, int]]
     accused: float | None
     cost: str
@@ -89,66 +94,62 @@ def _measured(suite: Suite, observation: Observation, session: Session) -> Measu
 
 
 @dataclass(frozen=True)
-class Missed:
-    """An extracted model, as the default suite and conferrable inputs find it.
+class ByDefault:
+    """What the default suite says of extracted models.
 
     Attributes:
-        attack: How it was made.
-        accuracy: Of it.
-        default: What the default suite decides, beside the same controls.
-        matched: Of the key.
-        accused: Whether the key accuses it.
+        copies: File to whether it is called a copy.
+        controls: How many were asked.
+        effective: How many these count as: near-duplicates count as one.
     """
 
-    attack: str
-    accuracy: float | None
-    default: str
-    matched: Counted
-    accused: bool
+    copies: dict[str, bool]
+    controls: int
+    effective: int
 
 
-def measure_missed(study: Study) -> Iterator[Missed]:
-    """What conferrable inputs find of the extracted models that the default suite misses, beside 24 controls each."""
-    [plan] = [plan for plan in PLANS if plan.name == "conferrable"]
+def measure_by_default(study: Study) -> ByDefault:
+    """What the default suite says of the extracted models, beside 24 controls."""
     session = Session(sandbox=None)
     inputs = dj.load_inputs(study.out / "test.npz", scale=255)
-    settings = dj.SuiteSettings(keys=[study.key(plan)], sketch=False)
-    suite = dj.make_suite(Subject.of(study.victim), inputs, settings, session=session)
+    suite = dj.make_suite(Subject.of(study.victim), inputs, dj.SuiteSettings(sketch=False), session=session)
     controls = load_zoo(study.controls).of("control", far=True)[:_CONTROLS]
     judge = Judge.of(dj.JudgeSettings(), session.registry, Offer.of(suite))
     seen = [dj.observe(dj.open_model(study.controls / control.file), suite) for control in controls]
     calibration = judge.calibrate(suite, seen, far=True)
-    zoo = load_zoo(study.extracted)
+    zoo, copies = load_zoo(study.extracted), {}
     for model in zoo.of("stolen", far=True):
         shown = dj.observe(dj.open_model(zoo.path(model)), suite)
         verdict = judge.judge(judge.measure(suite, shown, calibration.match), calibration)
-        others = [one.decision for name, one in verdict.settings.items() if name != "marks" and one.decision]
-        default = "copy" if Decision.COPY in others else "missed"
-        [key] = [one for one in verdict.metrics.values() if one.group == "marks"]
-        assert key.counted is not None
-        yield Missed(model.attack or "", model.accuracy, default, key.counted, key.vote.vote is True)
+        copies[model.file] = any(one.decision is Decision.COPY for one in verdict.settings.values())
+    return ByDefault(copies, len(seen), calibration.effective)
 
 
 def _measure(study: Study, plan: Plan, suite: Suite, honest: Sequence[Observation], session: Session) -> Found:
     measured = tuple(_measured(suite, observation, session) for observation in honest)
     calibration = Calibration(suite.digest, tuple(honest), measured)
     [name] = measured[0]
-    stolen: dict[str, tuple[Counted | None, str]] = {}
-    accuracies: dict[str, float] = {}
-    zoo = load_zoo(study.zoo(plan))
-    for model in zoo.of("stolen", far=True):
-        [seen] = _answers(zoo.path(model), [suite], session)
-        setting, votes, found = judge_marks(_measured(suite, seen, session), calibration)
-        stolen[model.attack or ""] = found.get(name), "copy" if setting.decision else votes[name].reason or ""
+
+    def thefts(zoo: Zoo) -> Iterator[tuple[ZooModel, Cell]]:
+        for model in zoo.of("stolen", far=True):
+            [seen] = _answers(zoo.path(model), [suite], session)
+            setting, votes, found = judge_marks(_measured(suite, seen, session), calibration)
+            yield model, (found.get(name), "copy" if setting.decision else votes[name].reason or "")
+
+    stolen, accuracies = dict[str, Cell](), dict[str, float]()
+    for model, cell in thefts(load_zoo(study.zoo(plan))):
+        stolen[model.attack or ""] = cell
         if model.accuracy is not None:
             accuracies[model.attack or ""] = model.accuracy
+    extracted = plan.scheme == "conferrable" and study.extracted.exists()
+    others = [*thefts(load_zoo(study.extracted))] if extracted else []
     own = counted(_measured(suite, replace(suite.victim, suite=suite.digest), session)[name], calibration)
     assert own is not None
     readings = [one[name].readings for one in measured]
     matched = [(best.found, best.of) for best in (min(r, key=lambda x: x.distance) for r in readings if r)]
     embedded = study.folder(plan) / "embed.txt"
     said = embedded.read_text("utf-8") if embedded.exists() else ""
-    return Found(plan, own, stolen, accuracies, matched, _accused(name, calibration), said)
+    return Found(plan, own, stolen, accuracies, others, matched, _accused(name, calibration), said)
 
 
 def _suite(study: Study, plan: Plan, session: Session) -> Suite:

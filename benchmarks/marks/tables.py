@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from measuring import Found, Missed
+from measuring import ByDefault, Found
 from plan import EXTRACTING, HARDENING, QUICK
 
 from deepjudge_core.judging.exact import power_of_ten
@@ -25,15 +25,15 @@ def write(text: str) -> None:
     _PAGE.write_text(changed, "utf-8")
 
 
-def tables_of(found: Iterable[Found], missed: Iterable[Missed]) -> str:
+def tables_of(found: Iterable[Found], by_default: ByDefault | None) -> str:
     """All of them."""
-    rows, extracted = list(found), list(missed)
+    rows = list(found)
     parts = [
         _matches("Fine-tuned, pruned, disguised, converted", rows, QUICK, ("fine-tuning", "pruning")),
         _matches("Extracted and hardened", rows, (*EXTRACTING, *HARDENING), ("extraction",)),
         _thefts(rows),
         _independents(rows),
-        _missed(extracted) if extracted else (),
+        _missed(rows, by_default) if by_default else (),
         _costs(rows),
     ]
     return "\n".join(line for part in parts for line in (*part, ""))
@@ -78,18 +78,24 @@ def _independents(rows: list[Found]) -> Iterator[str]:
         yield f"| {row.plan.name} | {len(row.matched)} | {spread} | {accused} |"
 
 
-def _missed(rows: list[Missed]) -> Iterator[str]:
+def _missed(rows: list[Found], by_default: ByDefault) -> Iterator[str]:
     yield "### Conferrable inputs beside the default suite"
     yield ""
     yield "| extracted by | accuracy | default suite | conferrable inputs |"
     yield "| --- | ---: | --- | --- |"
-    for row in rows:
-        accuracy = "-" if row.accuracy is None else f"{row.accuracy:.1%}"
-        yield f"| {row.attack} | {accuracy} | {row.default} | {_cell(row.matched, 'copy' if row.accused else '')} |"
-    misses = [row for row in rows if row.default != "copy"]
-    found = sum(row.accused for row in misses)
+    both = [(model, cell) for row in rows for model, cell in row.others if model.file in by_default.copies]
+    for model, cell in both:
+        accuracy = "-" if model.accuracy is None else f"{model.accuracy:.1%}"
+        default = "copy" if by_default.copies[model.file] else "missed"
+        yield f"| {model.attack} | {accuracy} | {default} | {_cell(*cell)} |"
+    misses = [why for model, (_, why) in both if not by_default.copies[model.file]]
     yield ""
-    yield f"The default suite misses {len(misses)} of {len(rows)}; the key finds {found} of these."
+    yield f"The default suite misses {len(misses)} of {len(both)}; the key finds {misses.count('copy')} of these."
+    if by_default.effective < by_default.controls:
+        yield (
+            f"The default suite had {by_default.controls} controls, which count as {by_default.effective}, since some "
+            "answer nearly alike."
+        )
 
 
 def _costs(rows: list[Found]) -> Iterator[str]:
