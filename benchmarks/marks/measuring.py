@@ -12,7 +12,7 @@ import deepjudge_core as dj
 from deepjudge_core.auditing.session import Session
 from deepjudge_core.auditing.subject import Subject
 from deepjudge_core.components.values import Decision
-from deepjudge_core.judging.calibration import Calibration
+from deepjudge_core.judging.calibration import LEAST_CONTROLS, Calibration
 from deepjudge_core.judging.fitting import Offer
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.keys import marks_of
@@ -106,6 +106,11 @@ class ByDefault:
     copies: dict[str, bool]
     controls: int
     effective: int
+
+    @property
+    def decides(self) -> bool:
+        """Whether there are enough controls for a verdict."""
+        return self.effective >= LEAST_CONTROLS
 
 
 def measure_by_default(study: Study) -> ByDefault:

@@ -79,23 +79,26 @@ def _independents(rows: list[Found]) -> Iterator[str]:
 
 
 def _missed(rows: list[Found], by_default: ByDefault) -> Iterator[str]:
-    yield "### Conferrable inputs beside the default suite"
+    yield "### Conferrable inputs and the default suite"
     yield ""
     yield "| extracted by | accuracy | default suite | conferrable inputs |"
     yield "| --- | ---: | --- | --- |"
     both = [(model, cell) for row in rows for model, cell in row.others if model.file in by_default.copies]
     for model, cell in both:
         accuracy = "-" if model.accuracy is None else f"{model.accuracy:.1%}"
-        default = "copy" if by_default.copies[model.file] else "missed"
+        default = "copy" if by_default.copies[model.file] else "missed" if by_default.decides else "no verdict"
         yield f"| {model.attack} | {accuracy} | {default} | {_cell(*cell)} |"
     misses = [why for model, (_, why) in both if not by_default.copies[model.file]]
     yield ""
-    yield f"The default suite misses {len(misses)} of {len(both)}; the key finds {misses.count('copy')} of these."
-    if by_default.effective < by_default.controls:
-        yield (
-            f"The default suite had {by_default.controls} controls, which count as {by_default.effective}, since some "
-            "answer nearly alike."
-        )
+    effective = by_default.effective
+    if effective < by_default.controls:
+        count = by_default.controls
+        yield f"The {count} controls of the default suite count as {effective}, since they answer nearly alike."
+    if by_default.decides:
+        yield f"The default suite misses {len(misses)} of {len(both)}; the key finds {misses.count('copy')} of these."
+    else:
+        yield "That is too few for a verdict, so what the default suite misses is not known."
+        yield f"The key finds {misses.count('copy')} of {len(both)}."
 
 
 def _costs(rows: list[Found]) -> Iterator[str]:
