@@ -160,8 +160,9 @@ def test_what_judge_refuses_of_bundles(bundled: Cli) -> None:
     bundled.refuses(2, "conflict", *JUDGED, "--without-observations", facts=("--without-observations", "-o DIR"))
     inside = ("judge", "out/suite.safetensors", *JUDGED[2:], "-o", "out")
     bundled.refuses(2, "would-overwrite", *inside, facts=("out/suite.safetensors: ", "outside out"))
-    stored = (*inside[:1], "s.safetensors", "out/observations/x", "-o", "out")
-    bundled.refuses(2, "would-overwrite", *stored, facts=("out/observations/x: ", "outside out"))
+    answers = "out/observations/suspect-0001.safetensors"
+    stored = (*inside[:1], "s.safetensors", answers, "-o", "out")
+    bundled.refuses(2, "would-overwrite", *stored, facts=(f"{answers}: ", "outside out"))
     exported = (*JUDGED, "--json", "out/r.json", "-o", "out")
     bundled.refuses(2, "would-overwrite", *exported, facts=("out/r.json: ", "outside out"))
     one_by_one = ("judge", "s.safetensors", "copy.toy", "--calibration", "c.safetensors", "--sequential")

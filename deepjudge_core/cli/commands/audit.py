@@ -159,7 +159,7 @@ class AuditCommand(Command):
         return AuditOfFile(file=Path(file), output=output, fresh=fresh, make_controls=make)
 
     def expect_there(self) -> None:
-        """See the base class: what is not there is said with all else that is wrong, when it is run."""
+        """See the base class. A missing file is named together with all other mistakes, when the audit runs."""
 
     def run(self) -> int:
         """Audit."""
