@@ -22,11 +22,13 @@ from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.likeness import Likeness, scores_of
+from deepjudge_core.judging.ordinary import odds_between
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import save_suite
 
 ROWS = 6000  # of the victim; as many others are the thief's, and as many again
+SEEDS = 100  # that odds are compared on
 NOISE = (0.01, 0.03, 0.05, 0.1, 0.2)  # of the standard deviation of each tensor
 RULES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "`voting`": ("voting", {}),
@@ -172,6 +174,13 @@ class Study:
         a, b = self.places[one], self.places[other]
         return float(self.apart[a, b] / min(self.apart[0, a], self.apart[0, b]))
 
+    def odds_share(self, one: str, other: str) -> float:
+        """The same of the odds that they give to the other classes of the seeds."""
+        a, b, victim = self.answers[one], self.answers[other], self.suite.victim
+        far = [odds_between(self.suite, *pair, SEEDS) for pair in ((a, b), (victim, a), (victim, b))]
+        among, *to_victim = (np.nan if value is None else value for value in far)
+        return float(among / min(to_victim))
+
     def likeness(self, names: Sequence[str], *, layers: bool = True) -> Likeness:
         """What the distances of these as controls show."""
         seen = [self.answers[name] for name in names]
@@ -194,7 +203,7 @@ class Study:
 def show_distances(study: Study) -> None:
     """How far honest models and near-duplicates are from one another, as shares of the distance from the victim."""
     print("\nDistances between controls, as shares of the nearer one's distance from the victim:\n")
-    table("pairs", "number", "least", "median", "greatest")
+    table("pairs", "number", "least", "median", "greatest", "odds: least", "median", "greatest")
     base = study.named("same")[0]
     pairs = {f"honest, {kind}": [*itertools.combinations(study.named(kind), 2)] for kind in ("same", "other")}
     pairs["honest, other architectures"] = [*itertools.combinations(study.named("wide", "mlp", "thin"), 2)]
@@ -205,8 +214,9 @@ def show_distances(study: Study) -> None:
         ]
     pairs["a control and itself, fine-tuned"] = [(base, name) for name in study.named("dupft")]
     for label, some in pairs.items():
-        shares = [study.share(*pair) for pair in some]
-        row([label, str(len(some)), *(f"{value:.3f}" for value in (min(shares), np.median(shares), max(shares)))])
+        both = ([share(*pair) for pair in some] for share in (study.share, study.odds_share))
+        cells = [f"{take(shares):.3f}" for shares in both for take in (min, np.median, max)]
+        row([label, str(len(some)), *cells])
 
 
 def show_duplicates(study: Study) -> None:

@@ -1,11 +1,13 @@
 """How far models are from one another by their answers: from the victim, and the controls among themselves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy  # which loads its parts when they are first used
 
+from deepjudge_core.judging.ordinary import odds_between
 from deepjudge_core.judging.view import unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.models.sampling import evenly
@@ -16,6 +18,7 @@ from deepjudge_core.types import Array
 # Shares of the distance from the victim that make two controls near-duplicates, by their answers alone and where
 # their neurons are in the same places, too: docs/why/statistics.md has the distances of honest and other models.
 _DUPLICATE, _WITH_NEURONS = 0.05, 0.2
+_OTHER_ODDS = 0.1  # of the odds' distance from the victim: models that were trained apart have more
 _MUCH = 0.4  # of the distance from the nearest other control is much nearer to the victim
 _LEAST_NEURONS = 6  # in their places, which chance puts at most a few of
 _SCORES, _LEAST_CASES = 50_000_000, 100  # compared of all pairs, and cases of each pair
@@ -60,8 +63,10 @@ class Likeness:
 
     Honest models differ; how much, the distances of controls from the victim tell. Two that are much nearer to one
     another than to the victim are near-duplicates, such as a model and itself with noise, and show no more than one of
-    them. Where their hidden neurons are known, too, less nearness suffices: neurons that do the same in the same places
-    come from the same weights. By either sign a control that is like the victim is no honest model.
+    them. Cases that mislead the victim alone get much the same answers from all honest models, so the odds that two
+    give to the other classes of the seeds have to be alike, too, if they are known. Where their hidden neurons are
+    known, too, less nearness suffices: neurons that do the same in the same places come from the same weights. By
+    either sign a control that is like the victim is no honest model.
 
     Attributes:
         clusters: Of each control the place of the first that it is a near-duplicate of; its own where it is of none.
@@ -89,7 +94,7 @@ class Likeness:
         apart = _divergences([suite.victim, *seen])
         own, neurons = _neurons(suite.victim, suite), [_neurons(one, suite) for one in seen]
         victims = np.array([_have_same_neurons(own, theirs) for theirs in neurons])
-        groups = _groups(apart, neurons, told & victims)
+        groups = _groups(apart, neurons, told & victims, _other_odds(suite, seen))
         doubtful = _doubtful(apart, told) | (victims & ~told)
         clusters = list(range(len(controls)))
         for place, group in zip(known, groups, strict=True):
@@ -126,7 +131,23 @@ def coarse(scores: Array) -> Array:
     return joined
 
 
-def _groups(apart: Array, neurons: Sequence[Mapping[str, Array]], related: Array) -> Array:
+def _other_odds(suite: Suite, models: Sequence[Observation]) -> Callable[[int, int], bool]:
+    # What says whether two of the models give odds of their own to the other classes of the seeds.
+    @cache
+    def to_victim(place: int) -> float | None:
+        return odds_between(suite, suite.victim, models[place], _LEAST_CASES)
+
+    def are_other(one: int, other: int) -> bool:
+        ours, theirs = to_victim(one), to_victim(other)
+        apart = odds_between(suite, models[one], models[other], _LEAST_CASES)
+        return None not in (ours, theirs, apart) and (apart or 0) > _OTHER_ODDS * min(ours or 0, theirs or 0)
+
+    return are_other
+
+
+def _groups(
+    apart: Array, neurons: Sequence[Mapping[str, Array]], related: Array, other_odds: Callable[[int, int], bool]
+) -> Array:
     # (controls,) of each the number of its group of near-duplicates.
     if len(neurons) < 2:
         return np.zeros(len(neurons), int)
@@ -137,6 +158,8 @@ def _groups(apart: Array, neurons: Sequence[Mapping[str, Array]], related: Array
         # Those of one public model begin with the same neurons.
         if not (related[one] and related[other]) and _have_same_neurons(neurons[one], neurons[other]):
             limits[one, other] = limits[other, one] = _WITH_NEURONS
+        elif among[one, other] <= _DUPLICATE * scale[one, other] and other_odds(one, other):
+            limits[one, other] = limits[other, one] = _TINY
     shares = scipy.spatial.distance.squareform(among / (limits * scale), checks=False)
     hierarchy = scipy.cluster.hierarchy
     numbers: Array = hierarchy.fcluster(hierarchy.linkage(shares, "single"), 1, "distance")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepjudge_core.models.model import Access
+from deepjudge_core.models.sampling import evenly
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import Suite, answered
 from deepjudge_core.types import Array
@@ -72,6 +73,28 @@ def ordinary(suite: Suite, observation: Observation, *, reduced: bool = False) -
     whose = "its" if sure else "the victim's"
     why = None if odds is not None else f"{whose} probabilities of the seeds are nearly all 0 or 1"
     return Ordinary(odds, mistakes, sure, why)
+
+
+def odds_between(suite: Suite, one: Observation, other: Observation, most: int) -> float | None:
+    """How far the odds of two models are from one another on the seeds of a suite, as of :attr:`Ordinary.odds`.
+
+    Args:
+        suite: The suite.
+        one: The answers of the first, the victim's or another model's.
+        other: Those of the second.
+        most: How many seeds are looked at, evenly, where there are more.
+
+    Returns:
+        The distance, 0..2; None where it is not known.
+    """
+    ours, theirs = one.probabilities, other.probabilities
+    seeds = evenly(np.flatnonzero(suite.rows("clean")), most)
+    if ours is None or theirs is None or any(Access.PROBABILITIES not in model.model.access for model in (one, other)):
+        return None
+    if len(seeds) < _LEAST_SEEDS or ours.shape[1] < _LEAST_CLASSES:
+        return None
+    independent = bool(suite.victim.independent)
+    return _odds_apart(ours[seeds], theirs[seeds], suite.cases.labels[seeds], independent=independent)[0]
 
 
 def _odds_apart(victim: Array, model: Array, labels: Array, *, independent: bool) -> tuple[float | None, bool]:

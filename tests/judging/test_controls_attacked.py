@@ -41,6 +41,7 @@ from deepjudge_core.errors import CalibrationError
 from deepjudge_core.files import storage
 from deepjudge_core.judging.calibration import load_calibration, save_calibration
 from deepjudge_core.judging.judge import Judge
+from deepjudge_core.judging.likeness import Likeness
 from deepjudge_core.judging.nearer import nearer_model
 from deepjudge_core.report.audit_json import report_to_json
 from deepjudge_core.testing.numpy_model import NumpyModel
@@ -97,6 +98,13 @@ def noisy(seed: int, noise: float, draw: int, *, permuted: bool = False) -> Nump
 @functools.cache
 def duplicates(seed: int, noise: float, *, permuted: bool = False) -> tuple[Observation, ...]:
     return tuple(seen(noisy(seed, noise, draw, permuted=permuted)) for draw in range(8))
+
+
+def sure_of_cases(one: Observation) -> Observation:
+    """The same, all but its answers to the seeds those of every good model: test cases mislead the victim alone."""
+    truth = np.eye(toys.CLASSES)[suite().cases.labels]
+    answers = np.where(suite().rows("clean")[:, None], one.probabilities, 0.99 * truth + 0.01 / toys.CLASSES)
+    return replace(one, probabilities=answers.astype(np.float32), activations={})
 
 
 @functools.cache
@@ -379,3 +387,18 @@ def test_table_json_and_page_state_what_counts() -> None:
     usual = report_to_json(plain)["calibration"]
     assert "effective" not in usual
     assert not any({"alike", "architecture"} & {*control} for control in usual["controls"])
+
+
+def test_honest_controls_that_agree_on_test_cases_count_each() -> None:
+    honest = [sure_of_cases(of_seed(seed)) for seed in CONTROLS]
+    alone = tuple(range(len(honest)))
+    assert Likeness.of(suite(), honest, [False] * len(honest)).clusters == alone
+    twins = [sure_of_cases(one) for one in duplicates(CONTROLS[0], 0.02)]
+    found = Likeness.of(suite(), [*honest, *twins], [False] * (len(honest) + len(twins)))
+    assert found.clusters == (*alone, *[0] * len(twins))
+
+
+def test_where_odds_are_not_known_answers_that_agree_are_near_duplicates() -> None:
+    honest = [sure_of_cases(of_seed(seed)) for seed in CONTROLS[:3]]
+    labels = [replace(one, model=replace(one.model, access=Access.LABELS)) for one in honest]
+    assert Likeness.of(suite(), labels, [False] * len(labels)).clusters == (0, 0, 0)
