@@ -584,7 +584,8 @@ def _overall(settings: Mapping[str, Setting], measurements: Measurements) -> tup
     # Of weights alone, that nothing else was chosen explains nothing.
     of_weights = bool(measurements) and all(m.metric.of_weights for m in measurements.values())
     rest = [s for name, s in settings.items() if not of_weights or name not in GROUPS]
-    reasons = dict.fromkeys(s.reason for s in unclear or rest if s.reason)
+    # What is true of several settings, such as that there are no controls, is said once.
+    reasons = dict.fromkeys(clause for s in unclear or rest if s.reason for clause in s.reason.split("; "))
     return Decision.INCONCLUSIVE, "; ".join(reasons)
 
 
