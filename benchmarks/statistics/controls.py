@@ -22,7 +22,7 @@ from deepjudge_core.components.values import Decision
 from deepjudge_core.judging.calibration import Calibration
 from deepjudge_core.judging.judge import Judge
 from deepjudge_core.judging.likeness import Likeness, scores_of
-from deepjudge_core.judging.ordinary import odds_between
+from deepjudge_core.judging.ordinary import Odds
 from deepjudge_core.judging.settings import JudgeSettings
 from deepjudge_core.suites.observation import Observation
 from deepjudge_core.suites.suite import save_suite
@@ -176,10 +176,14 @@ class Study:
 
     def odds_share(self, one: str, other: str) -> float:
         """The same of the odds that they give to the other classes of the seeds."""
-        a, b, victim = self.answers[one], self.answers[other], self.suite.victim
-        far = [odds_between(self.suite, *pair, SEEDS) for pair in ((a, b), (victim, a), (victim, b))]
-        among, *to_victim = (np.nan if value is None else value for value in far)
-        return float(among / min(to_victim))
+        models = (self.suite.victim, self.answers[one], self.answers[other])
+        victim, a, b = (Odds.of(self.suite, model, SEEDS) for model in models)
+        if victim is None or a is None or b is None:
+            return float("nan")
+        among, *to_victim = (
+            float("nan") if far is None else far for far in (a.apart(b), victim.apart(a), victim.apart(b))
+        )
+        return among / min(to_victim)
 
     def likeness(self, names: Sequence[str], *, layers: bool = True) -> Likeness:
         """What the distances of these as controls show."""

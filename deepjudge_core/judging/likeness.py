@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import scipy  # which loads its parts when they are first used
 
-from deepjudge_core.judging.ordinary import odds_between
+from deepjudge_core.judging.ordinary import Odds
 from deepjudge_core.judging.view import unfit_whole
 from deepjudge_core.models.model import Access
 from deepjudge_core.models.sampling import evenly
@@ -133,14 +133,19 @@ def coarse(scores: Array) -> Array:
 
 def _other_odds(suite: Suite, models: Sequence[Observation]) -> Callable[[int, int], bool]:
     # What says whether two of the models give odds of their own to the other classes of the seeds.
+    victim = Odds.of(suite, suite.victim, _LEAST_CASES)
+
     @cache
-    def to_victim(place: int) -> float | None:
-        return odds_between(suite, suite.victim, models[place], _LEAST_CASES)
+    def of(place: int) -> tuple[Odds | None, float | None]:
+        odds = Odds.of(suite, models[place], _LEAST_CASES)
+        return odds, None if odds is None or victim is None else victim.apart(odds)
 
     def are_other(one: int, other: int) -> bool:
-        ours, theirs = to_victim(one), to_victim(other)
-        apart = odds_between(suite, models[one], models[other], _LEAST_CASES)
-        return None not in (ours, theirs, apart) and (apart or 0) > _OTHER_ODDS * min(ours or 0, theirs or 0)
+        (ours, near), (theirs, far) = of(one), of(other)
+        if ours is None or theirs is None or near is None or far is None:
+            return False
+        apart = ours.apart(theirs)
+        return apart is not None and apart > _OTHER_ODDS * min(near, far)
 
     return are_other
 

@@ -6,6 +6,7 @@ labels, but what they think of the other classes differs: of these the odds are 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -75,45 +76,80 @@ def ordinary(suite: Suite, observation: Observation, *, reduced: bool = False) -
     return Ordinary(odds, mistakes, sure, why)
 
 
-def odds_between(suite: Suite, one: Observation, other: Observation, most: int) -> float | None:
-    """How far the odds of two models are from one another on the seeds of a suite, as of :attr:`Ordinary.odds`.
+@dataclass(frozen=True, eq=False)
+class Odds:
+    """The odds that a model gives to the other classes of some seeds, to be compared with those of many others.
 
-    Args:
-        suite: The suite.
-        one: The answers of the first, the victim's or another model's.
-        other: Those of the second.
-        most: How many seeds are looked at, evenly, where there are more.
-
-    Returns:
-        The distance, 0..2; None where it is not known.
+    Attributes:
+        probabilities: ``(seeds, classes)``.
+        labels: ``(seeds,)`` the true classes.
+        independent: Whether each class has a probability of its own.
     """
-    ours, theirs = one.probabilities, other.probabilities
-    seeds = evenly(np.flatnonzero(suite.rows("clean")), most)
-    if ours is None or theirs is None or any(Access.PROBABILITIES not in model.model.access for model in (one, other)):
-        return None
-    if len(seeds) < _LEAST_SEEDS or ours.shape[1] < _LEAST_CLASSES:
-        return None
-    independent = bool(suite.victim.independent)
-    return _odds_apart(ours[seeds], theirs[seeds], suite.cases.labels[seeds], independent=independent)[0]
+
+    probabilities: Array
+    labels: Array
+    independent: bool
+
+    @classmethod
+    def of(cls, suite: Suite, observation: Observation, most: int) -> "Odds | None":
+        """Those on the seeds of a suite; None where they are not known.
+
+        Args:
+            suite: The suite.
+            observation: The answers of the victim or another model.
+            most: How many seeds are looked at, evenly, where there are more.
+        """
+        probabilities, seeds = observation.probabilities, evenly(np.flatnonzero(suite.rows("clean")), most)
+        if probabilities is None or Access.PROBABILITIES not in observation.model.access:
+            return None
+        if len(seeds) < _LEAST_SEEDS or probabilities.shape[1] < _LEAST_CLASSES:
+            return None
+        return cls(probabilities[seeds], suite.cases.labels[seeds], bool(suite.victim.independent))
+
+    def apart(self, other: "Odds") -> float | None:
+        """The distance from those of another model on the same seeds, as of :attr:`Ordinary.odds`."""
+        if self._told is not None and other._told is not None:
+            return _half_apart(*self._told, *other._told)
+        pair = self.probabilities, other.probabilities
+        return _odds_apart(*pair, self.labels, independent=self.independent)[0]
+
+    @cached_property
+    def _told(self) -> tuple[Array, Array] | None:
+        # What is compared, where all of it is known, whatever the other model, and the squared length of each row.
+        odds, shown, _ = _odds_of(self.probabilities[None], self.labels, independent=self.independent)
+        told = _centred(odds, shown[0], self.labels, independent=self.independent)
+        whole = shown.sum() == shown.size - (0 if self.independent else len(self.labels))
+        return None if told is None or not whole else (told[0].astype(np.float32), (told[0] ** 2).sum(axis=1))
 
 
 def _odds_apart(victim: Array, model: Array, labels: Array, *, independent: bool) -> tuple[float | None, bool]:
     # Of n rows: what is left of both models' odds when what is usual of all is taken away; and whether it is the model
     # that hides them.
-    both = np.stack([victim, model]).astype(np.float64)
-    odds, shown = _log(both), both > _LEAST
-    if independent:
-        odds, groups = odds - _log(1 - both), np.zeros(len(labels), np.int64)
-        shown &= 1 - both > _LEAST
-        wanted = shown[0].size
-    else:
-        odds, groups = odds - np.take_along_axis(odds, labels[None, :, None], axis=2), _groups(labels)
-        shown[:, np.arange(len(labels)), labels] = False
-        wanted = shown[0].size - len(labels)
+    odds, shown, wanted = _odds_of(np.stack([victim, model]), labels, independent=independent)
     known: Array = shown[0] & shown[1]
     ours, common = int(shown[0].sum()), int(known.sum())
     if common < max(_KNOWN * ours, 1) or ours < _KNOWN * wanted:
         return None, ours >= max(_KNOWN * wanted, 1)
+    told = _centred(odds, known, labels, independent=independent)
+    if told is None:
+        return None, False
+    (one, other), (first, second) = told, (told**2).sum(axis=2)
+    return _half_apart(one, first, other, second), False
+
+
+def _odds_of(probabilities: Array, labels: Array, *, independent: bool) -> tuple[Array, Array, int]:
+    # (models, n, classes): the logarithms of the odds, which of them are known, and how many of a model there are.
+    values = probabilities.astype(np.float64)
+    odds, shown = _log(values), values > _LEAST
+    if independent:
+        return odds - _log(1 - values), shown & (1 - values > _LEAST), shown[0].size
+    shown[:, np.arange(len(labels)), labels] = False
+    return odds - np.take_along_axis(odds, labels[None, :, None], axis=2), shown, shown[0].size - len(labels)
+
+
+def _centred(odds: Array, known: Array, labels: Array, *, independent: bool) -> Array | None:
+    # The same without what is usual of all, and whatever the temperature; None where nothing is left.
+    groups = np.zeros(len(labels), np.int64) if independent else _groups(labels)
     if not independent:
         odds = odds - _mean(odds, known, axis=2)
     for group in np.unique(groups):
@@ -121,14 +157,17 @@ def _odds_apart(victim: Array, model: Array, labels: Array, *, independent: bool
         odds[:, rows] -= _mean(odds[:, rows], known[rows], axis=1)
     odds *= known
     spans = np.sqrt((odds**2).mean(axis=(1, 2), keepdims=True))
-    if not spans.all():
-        return None, False
-    one, other = odds / spans  # whatever the temperature
-    apart, whole = ((one - other) ** 2).sum(axis=1), (one**2 + other**2).sum(axis=1)
+    return odds / spans if spans.all() else None
+
+
+def _half_apart(one: Array, first: Array, other: Array, second: Array) -> float:
+    # Of two models' rows and their squared lengths: the distance over the half of the rows that are most alike.
+    whole = first + second
     told = np.flatnonzero(whole)
+    apart = np.maximum(whole - 2 * np.einsum("rc,rc->r", one, other), 0)
     order = told[np.argsort(apart[told] / whole[told], kind="stable")]
     alike = order[: max(1, round(_ALIKE * len(order)))]
-    return float(apart[alike].sum() / whole[alike].sum()), False
+    return float(apart[alike].sum() / whole[alike].sum())
 
 
 def _log(values: Array) -> Array:

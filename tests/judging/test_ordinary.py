@@ -26,7 +26,7 @@ from deepjudge_core import (
 )
 from deepjudge_core.judging.disguises import disguise
 from deepjudge_core.judging.measure import Measurements
-from deepjudge_core.judging.ordinary import Ordinary, ordinary
+from deepjudge_core.judging.ordinary import Odds, Ordinary, ordinary
 from deepjudge_core.testing.numpy_model import NumpyModel
 from deepjudge_core.types import Array
 
@@ -197,3 +197,19 @@ def test_odds_of_few_seeds_or_classes_are_not_compared() -> None:
     found = ordinary(few, replace(answers(3).only(rows), suite=few.digest))
     assert found.odds is None
     assert found.unknown
+
+
+@pytest.mark.parametrize("hidden", [0, 3])
+def test_odds_that_are_prepared_once_are_those_of_each_pair(hidden: int) -> None:
+    """Also where some probabilities are 0, so that only what both models show is compared."""
+    victim, model = suite().victim, answers(3)
+    shown = np.array(model.probabilities, np.float32)
+    shown[:hidden, (suite().cases.labels[:hidden] + 1) % toys.CLASSES] = 0
+    model = replace(model, probabilities=shown)
+
+    ours, theirs = (Odds.of(suite(), one, most=10**6) for one in (victim, model))
+
+    assert ours is not None
+    assert theirs is not None
+    assert ours.apart(theirs) == pytest.approx(ordinary(suite(), model).odds, rel=1e-5)
+    assert ours.apart(ours) == pytest.approx(0, abs=1e-6)
