@@ -20,7 +20,7 @@ COVERED = tests/adapters/http tests/bundles tests/cli tests/components tests/doc
 SAMPLE = --one-in 8
 
 # A real inference server, in an environment of its own: its packages want other releases than ours.
-SERVER = build/server
+SERVER = .venv/server
 SERVER_INSTALLED = $(SERVER)/installed.stamp
 
 # Tests of whole audits and commands, of processes, and of what frameworks are for.
@@ -35,7 +35,7 @@ help:
 	@echo 'make test      make lint, and at the same time every test but the slow ones, each with a share of its cases'
 	@echo '               (a quarter of an hour)'
 	@echo 'make other-tests  the cases and the slow tests that make test leaves out: half an hour'
-	@echo 'make server-tests  ask models that a real inference server serves (installs MLServer into build/server)'
+	@echo 'make server-tests  ask models that a real inference server serves (installs MLServer into .venv/server)'
 	@echo 'make lint      ruff, mypy, import-linter'
 	@echo 'make format    let ruff format the code and mend what it can'
 	@echo 'make docs      write the tables of the documentation from the code'

@@ -234,8 +234,8 @@ class Metric:
         p_value: ``p_value(victim, suspect) -> Chance``: the greatest probability with which a model made independently
             of the victim comes as near, whatever the controls. None if controls have to tell.
         background: ``background(victim, suspect) -> distances``, ``(n,)``: what the value is like of parts that do not
-            correspond, such as layers at other places. It accuses nobody; without controls, reports put the value
-            next to it. None if there is no such thing.
+            correspond, such as layers at other places; empty where that is not known. It accuses nobody; without
+            controls, reports put the value next to it. None if there is no such thing.
         reads: Which outputs of layers it goes by, if it needs layers: ``activations``, or ``recovered`` (see
             :class:`Answers`), which are there whatever the widths of the suspect's layers.
     """

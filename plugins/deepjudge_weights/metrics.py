@@ -56,10 +56,15 @@ def neuron_sketch(victim: Answers, suspect: Answers) -> float:
 def neuron_sketch_of_others(victim: Answers, suspect: Answers) -> Array:
     """At least the distances, as of :func:`neuron_sketch`, of layers that were not matched with one another: ``(n,)``.
 
+    None of networks whose layers have unequal numbers of neurons, as classifiers have: their distances differ anyway.
+
     Raises:
         IncomparableError: As :func:`neuron_sketch` does.
     """
-    return np.clip(1 - np.array(_matched(victim, suspect).others, np.float64), 0, 1)
+    others, models = _matched(victim, suspect).others, [_layers(one) for one in _sketches(victim, suspect)]
+    equal = all(len({layer.width for layer in layers}) == 1 for layers in models)
+    classifiers = any(layer.kind in _CLASSIFIERS for layers in models for layer in layers)
+    return np.clip(1 - np.array(others if equal and not classifiers else [], np.float64), 0, 1)
 
 
 def wcos(victim: Answers, suspect: Answers) -> float:
