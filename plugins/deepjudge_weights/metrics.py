@@ -1,6 +1,7 @@
 """Metrics over sketches of weights: numpy functions of the victim's sketch and a suspect's."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def neuron_sketch(victim: Answers, suspect: Answers) -> float:
         IncomparableError: When no layer of the suspect is of a kind that the victim has.
     """
     # Cosines are of float32, so what is behind the sixth digit is rounding.
-    return float(np.clip(1 - _matched(victim, suspect).similarity, 0, 1).round(6))
+    return float(np.clip(1 - _matched(*_sketches(victim, suspect)).similarity, 0, 1).round(6))
 
 
 def neuron_sketch_of_others(victim: Answers, suspect: Answers) -> Array:
@@ -61,7 +62,8 @@ def neuron_sketch_of_others(victim: Answers, suspect: Answers) -> Array:
     Raises:
         IncomparableError: As :func:`neuron_sketch` does.
     """
-    others, models = _matched(victim, suspect).others, [_layers(one) for one in _sketches(victim, suspect)]
+    sketches = _sketches(victim, suspect)
+    others, models = _matched(*sketches).others, [_layers(one) for one in sketches]
     equal = all(len({layer.width for layer in layers}) == 1 for layers in models)
     classifiers = any(layer.kind in _CLASSIFIERS for layers in models for layer in layers)
     return np.clip(1 - np.array(others if equal and not classifiers else [], np.float64), 0, 1)
@@ -130,9 +132,10 @@ class _Layers(NamedTuple):
     others: Sequence[float]
 
 
-def _matched(victim: Answers, suspect: Answers) -> _Layers:
+@lru_cache(maxsize=1)  # matching takes long, and the distance and its background are asked for one after the other
+def _matched(victim: Sketch, suspect: Sketch) -> _Layers:
     # In the coordinates in which they are more alike.
-    ours, theirs = (_layers(one) for one in _sketches(victim, suspect))
+    ours, theirs = _layers(victim), _layers(suspect)
     own = _similarity(ours, theirs, [layer.raw for layer in ours], [layer.raw for layer in theirs])
     turned = _similarity(ours, theirs, [layer.invariant for layer in ours], [layer.invariant for layer in theirs])
     found = [one for one in (own, turned) if one is not None]
